@@ -1,0 +1,15 @@
+# The folder list is the registry: each component folder NAME of a family exports sti_<class>_class_NAME (or, for kernels, a
+# self-test), and the generated FAMILY.def has one line X(NAME) for each.
+set(gen ${CMAKE_BINARY_DIR}/generated)
+function(strata_registry folder)
+  file(GLOB dirs CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR}/src/${folder} ${CMAKE_SOURCE_DIR}/src/${folder}/*/README.md)
+  set(text "")
+  foreach(d ${dirs})
+    get_filename_component(name ${d} DIRECTORY)
+    string(APPEND text "X(${name})\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${gen}/registry/${folder}.def CONTENT "${text}")
+endfunction()
+foreach(f operator mixer layer model task kernel)
+  strata_registry(${f})
+endforeach()

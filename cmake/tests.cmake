@@ -1,0 +1,17 @@
+# Tests: one program per NAME_test.c beside its component and per tests/*/*_test.c, linked with the static library.
+if(STRATA_TESTS)
+  enable_testing()
+  
+  file(GLOB extra_support CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
+  add_library(test_support STATIC ${extra_support})
+  target_include_directories(test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include ${gen})
+  target_link_libraries(test_support PUBLIC strata_static strata_flags)
+  file(GLOB_RECURSE test_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*_test.c ${CMAKE_SOURCE_DIR}/tests/*_test.c)
+  foreach(f ${test_c})
+    get_filename_component(name ${f} NAME_WE)
+    add_executable(${name} ${f})
+    target_link_libraries(${name} PRIVATE test_support)
+    add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  endforeach()
+endif()

@@ -1,0 +1,14 @@
+#ifndef STRATA_H
+#define STRATA_H
+/* Everything. */
+#include <strata/attention.h>
+#include <strata/context.h>
+#include <strata/file.h>
+#include <strata/mixer.h>
+#include <strata/model.h>
+#include <strata/operator.h>
+#include <strata/schema.h>
+#include <strata/status.h>
+#include <strata/tensor.h>
+#include <strata/train.h>
+#endif

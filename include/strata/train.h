@@ -1,0 +1,81 @@
+#ifndef STRATA_TRAIN_H
+#define STRATA_TRAIN_H
+/* Configuration, training and evaluation of a task. */
+
+#include <strata/context.h>
+
+STRATA_BEGIN
+
+/* ---- configuration: flat "section.key = value", every value with its source ---------------------------------------
+ */
+typedef struct strata_config strata_config;
+
+typedef struct strata_config_item {
+    const char *key; /* "train.lr" */
+    const char *value;
+    const char *source; /* "default", "run.conf:12", "--set" */
+    const char *help;
+    const char *type; /* "int", "num", "bool", "word", "text", "spec" */
+    const char *def;
+} strata_config_item;
+
+/** @param task "text" (the task's keys stand beside those of train and model). @return OK | E_SPEC (nearest name) */
+STRATA_API strata_status strata_config_create(const strata_context *ctx, const char *task, strata_config **out);
+STRATA_API void strata_config_destroy(strata_config *c);
+/** Set one key; `source` is shown by config --show. @return OK | E_SPEC (unknown key, nearest name; bad value, bounds)
+ */
+STRATA_API strata_status strata_config_set(strata_config *c, const char *key, const char *value, const char *source);
+/** Read a file of "section.key = value" lines ('#' starts a comment). Errors name file and line. @return OK | E_IO |
+ * E_SPEC */
+STRATA_API strata_status strata_config_load(strata_config *c, const char *path);
+STRATA_API int32_t strata_config_count(const strata_config *c);
+STRATA_API strata_status strata_config_at(const strata_config *c, int32_t i, strata_config_item *item);
+/** Value text of a key (borrowed), NULL if there is no such key. */
+STRATA_API const char *strata_config_get(const strata_config *c, const char *key);
+
+/* ---- training ------------------------------------------------------------------------------------------------------
+ */
+typedef struct strata_progress {
+    int64_t step, steps, tokens;
+    double flops, seconds; /* since the start of the run, resumed parts included */
+    double loss, val_loss; /* nats per token; NaN when not measured at this step */
+    double lr, grad_norm, tokens_per_s;
+    int32_t event;    /* STRATA_EVENT_* */
+    const char *text; /* borrowed: a line for people ("checkpoint runs/a/step-2000.safetensors"), or NULL */
+} strata_progress;
+enum { STRATA_EVENT_STEP, STRATA_EVENT_EVAL, STRATA_EVENT_CHECKPOINT, STRATA_EVENT_NOTE };
+/** @return 0 to go on; non-zero: write a checkpoint and stop (strata_train then returns E_INTERRUPTED). */
+typedef int (*strata_progress_fn)(void *user, const strata_progress *p);
+
+/** Train. Continues from the newest checkpoint of out_dir when train.resume=1.
+ *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID)
+ *  @param out_dir created; receives config.conf, metrics.jsonl, step-N.safetensors, best.safetensors
+ *  @return OK | E_SPEC | E_IO | E_FORMAT (also empty text) | E_NUMERIC (loss not finite) | E_INTERRUPTED | E_MEMORY */
+STRATA_API strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data,
+                                      int32_t ndata, const char *out_dir, strata_progress_fn fn, void *user);
+
+typedef struct strata_eval_result {
+    size_t size;
+    double nats, bits; /* per token; of text: per character for char and byte tokenizers */
+    int64_t tokens;    /* scored */
+    double seconds;
+} strata_eval_result;
+
+/** Evaluate a checkpoint or run on data (ndata 0: the run's own validation data): every token of it scored once, in
+ * windows of the context. @param best 1: a run's best checkpoint */
+STRATA_API strata_status strata_evaluate(const strata_context *ctx, const char *path, int32_t best,
+                                         const char *const *data, int32_t ndata, strata_eval_result *out);
+
+/* ---- metrics of a run ----------------------------------------------------------------------------------------------
+ */
+typedef struct strata_metrics strata_metrics;
+/** Read DIR/metrics.jsonl. A truncated last line (a killed run) is skipped. @return OK | E_IO | E_FORMAT (names the
+ * line) */
+STRATA_API strata_status strata_metrics_open(const char *dir, strata_metrics **out);
+STRATA_API void strata_metrics_close(strata_metrics *m);
+STRATA_API int64_t strata_metrics_count(const strata_metrics *m);
+/** Row i; fields that the row lacks are NaN (or 0 for integers). */
+STRATA_API strata_status strata_metrics_at(const strata_metrics *m, int64_t i, strata_progress *row);
+
+STRATA_END
+#endif

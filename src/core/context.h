@@ -1,0 +1,36 @@
+#ifndef STI_CONTEXT_H
+#define STI_CONTEXT_H
+
+#include <stdatomic.h>
+
+#include <strata/context.h>
+
+#include "core/base.h"
+
+/* Instruction-set groups, ordered: x86-64-v3 is AVX2, x86-64-v4 is AVX512. REF asks plans for the oracles. */
+typedef enum sti_isa { STI_ISA_REF, STI_ISA_C, STI_ISA_AVX2, STI_ISA_AVX512, STI_ISA_AVX512BF16 } sti_isa;
+
+struct strata_context {
+    atomic_int refs;
+    int32_t threads; /* at least 1 */
+    int32_t deterministic;
+    sti_isa isa;
+    strata_allocator alloc;
+    strata_log_fn log;
+    void *log_user;
+};
+
+strata_context *sti_context_ref(const strata_context *ctx);
+
+/* Zeroed memory from the context's allocator; *out is NULL on failure, which E_MEMORY describes. */
+strata_status sti_calloc(const strata_context *ctx, int64_t count, size_t size, void **out);
+void sti_log(const strata_context *ctx, int32_t level, const char *fmt, ...) STRATA_PRINTF(3, 4);
+const char *sti_isa_name(sti_isa isa);
+
+/* Plain heap memory for parsers and tables that live without a context (64-byte aligned, zeroed). */
+void *sti_heap(size_t bytes);
+void *sti_heap_grow(void *p, size_t old_bytes, size_t new_bytes); /* on failure NULL, p stays */
+void sti_heap_free(void *p);
+char *sti_strdup(const char *s);
+
+#endif

@@ -1,0 +1,80 @@
+#ifndef STI_OPERATOR_H
+#define STI_OPERATOR_H
+/* Operator classes: y = A x on rows (contracts 1). X is (count, cols), Y is (count, rows); leading stride may exceed
+ * the width, the last dimension is contiguous. A class lives in its own folder and exports `sti_op_class_NAME`. */
+
+#include "core/context.h"
+#include "core/graph.h"
+#include "core/param.h"
+#include "core/spec.h"
+
+typedef enum sti_mode { STI_N, STI_T, STI_H } sti_mode; /* H equals T for real types */
+
+/* Property bits: a property is yes, no, or (neither bit) unknown. */
+enum {
+    STI_PROP_SYMMETRIC = 1u << 0,
+    STI_PROP_PSD = 1u << 1,
+    STI_PROP_ORTHOGONAL = 1u << 2,
+    STI_PROP_LOWER = 1u << 3,
+    STI_PROP_UPPER = 1u << 4,
+    STI_PROP_DIAGONAL = 1u << 5
+};
+
+typedef struct sti_op_plan sti_op_plan;
+
+typedef struct sti_op_class {
+    const char *kind, *summary;
+    sti_keys keys; /* without rows and cols, which every stand-alone operator has */
+    const char *const
+        *examples; /* stand-alone specs ("btt rows=12 cols=8 rank=2"), NULL-terminated: conformance runs them */
+    /* Validate p->values for p->rows, p->cols; write resolved defaults back into the values; fill params, work, flops,
+     * props and data (or children). */
+    strata_status (*plan)(sti_op_plan *p);
+    /* mode N: y = alpha A x + beta y; T: x is (count, rows), y is (count, cols). beta = 0 never reads y. */
+    void (*apply)(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
+                  double beta, const strata_tensor *y, void *work);
+    /* dparams += d<dy, A x>/dparams (NULL: skip); dx = A^T dy, or += when acc (dx NULL: skip). */
+    void (*grad)(const sti_op_plan *p, const void *params, const strata_tensor *x, const strata_tensor *dy,
+                 void *dparams, const strata_tensor *dx, int acc, void *work);
+    void (*destroy)(sti_op_plan *p); /* frees p->data; NULL: nothing */
+} sti_op_class;
+
+struct sti_op_plan {
+    const sti_op_class *cls;
+    strata_context *ctx; /* shared */
+    sti_values *values;  /* resolved; the canonical text prints them */
+    int64_t rows, cols, max_count;
+    int32_t dtype;       /* F32 or F64 */
+    double base_width;   /* learning-rate multipliers are base_width / fan_in, divided by the number of factors */
+    sti_params params;   /* offsets relative to the operator's block */
+    size_t work;         /* bytes for max_count rows, any call */
+    double flops;        /* of one row, forward */
+    uint32_t yes, no;    /* property bits */
+    sti_op_plan **child; /* compositions; their parameters stand in `params` with a prefix */
+    int64_t *child_base;
+    int32_t nchild;
+    void *data; /* class data */
+};
+
+/* rows or cols 0: taken from the spec (stand-alone) or from the structure; disagreement is E_SHAPE naming both. */
+strata_status sti_op_plan_create(const strata_context *ctx, const sti_spec *spec, int64_t rows, int64_t cols,
+                                 int64_t max_count, int32_t dtype, double base_width, sti_op_plan **out);
+void sti_op_plan_destroy(sti_op_plan *p);
+void sti_op_apply(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
+                  double beta, const strata_tensor *y, void *work);
+void sti_op_grad(const sti_op_plan *p, const void *params, const strata_tensor *x, const strata_tensor *dy,
+                 void *dparams, const strata_tensor *dx, int acc, void *work);
+/* Canonical text (all keys, fixed order, resolved); `nested` prints kind(...). Stand-alone text has rows= and cols=. */
+char *sti_op_text(const sti_op_plan *p, bool nested, bool standalone);
+
+/* The registry, generated from the folder list. */
+int32_t sti_op_class_count(void);
+const sti_op_class *sti_op_class_at(int32_t i);
+const sti_op_class *sti_op_class_find(const char *kind); /* NULL: unknown */
+
+/* A trainable linear layer as a leaf stage: out = A in + bias. Appends buffer and stage, returns the output buffer.
+ * Parameters are NAME.weight, NAME.R … and NAME.bias. zero_init: the last factor starts at 0 (residual outputs). */
+int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias,
+                         bool zero_init);
+
+#endif
