@@ -17,7 +17,7 @@ set(STRATA_SANITIZE "" CACHE STRING "Sanitizers, such as address,undefined")
 add_library(strata_flags INTERFACE)
 target_compile_options(strata_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow
   -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wcast-qual -Wcast-align -Wdouble-promotion -Wformat=2
-  -Wnull-dereference -fno-math-errno $<$<BOOL:${STRATA_WERROR}>:-Werror>)
+  -Wnull-dereference -Wno-format-truncation -fno-math-errno $<$<BOOL:${STRATA_WERROR}>:-Werror>)
 # POSIX.1-2008 for mmap, fsync and clocks; -std=c17 alone hides them
 target_compile_definitions(strata_flags INTERFACE _POSIX_C_SOURCE=200809L)
 if(STRATA_SANITIZE)

@@ -55,7 +55,6 @@ typedef struct sti_pair {
     char *key;
     sti_item *item;
     int32_t nitem;
-    int32_t used;
 } sti_pair;
 struct sti_spec {
     char *kind;

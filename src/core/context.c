@@ -1,0 +1,216 @@
+/* Context, memory and log. */
+#include "core/context.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/spec.h"
+
+#if STRATA_HAVE_OPENMP
+#include <omp.h>
+#endif
+
+static const char *const isa_names[] = { "ref", "c", "avx2", "avx512", "avx512bf16" };
+
+const char *sti_isa_name(sti_isa isa)
+{
+    return isa_names[isa];
+}
+
+/* The builtins also ask the operating system whether it saves the wide registers. */
+static sti_isa detect_isa(void)
+{
+#if STRATA_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+        return __builtin_cpu_supports("avx512bf16") ? STI_ISA_AVX512BF16 : STI_ISA_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+        return STI_ISA_AVX2;
+#endif
+    return STI_ISA_C;
+}
+
+static bool parse_isa(const char *word, sti_isa *isa)
+{
+    if (strcmp(word, "native") == 0) {
+        *isa = STI_ISA_AVX512BF16;
+        return true;
+    }
+    for (size_t i = 0; i < STI_COUNT(isa_names); i++)
+        if (strcmp(word, isa_names[i]) == 0) {
+            *isa = (sti_isa)i;
+            return true;
+        }
+    return false;
+}
+
+static void *system_alloc(void *user, size_t bytes)
+{
+    (void)user;
+    void *p = NULL;
+    return posix_memalign(&p, STI_ALIGN, bytes ? bytes : 1) == 0 ? p : NULL;
+}
+
+static void system_free(void *user, void *p)
+{
+    (void)user;
+    free(p);
+}
+
+static int32_t default_threads(void)
+{
+#if STRATA_HAVE_OPENMP
+    return (int32_t)omp_get_max_threads(); /* honours OMP_NUM_THREADS */
+#else
+    return 1;
+#endif
+}
+
+static const sti_key context_keys[] = {
+    { "device", STI_KEY_WORD, "cpu", "where kernels run", 0, 0, "cpu|cuda" },
+    { "threads", STI_KEY_INT, "0", "threads; 0: OMP_NUM_THREADS, else all cores", 0, 4096, NULL },
+    { "deterministic", STI_KEY_BOOL, "0", "same bits for every thread count", 0, 0, NULL },
+    { "isa", STI_KEY_WORD, "native", "highest instruction set; may lower only", 0, 0,
+      "native|avx512bf16|avx512|avx2|c|ref" },
+};
+
+strata_status strata_context_create(const char *spec, const strata_context_config *config, strata_context **out)
+{
+    strata_status s = STRATA_OK;
+    sti_spec *tree = NULL;
+    sti_values *v = NULL;
+    if (!out) return sti_fail(STRATA_E_INVALID, "context: out is NULL");
+    *out = NULL;
+    if (config && config->size < offsetof(strata_context_config, log_user) + sizeof(void *))
+        return sti_fail(STRATA_E_INVALID, "context: config.size is %zu; use STRATA_INIT", config->size);
+    if ((s = sti_spec_parse_keys(spec ? spec : "", "context", &tree)) != STRATA_OK) goto done;
+    if ((s = sti_values_bind(tree, "context", (sti_keys)STI_KEYS(context_keys), &v)) != STRATA_OK) goto done;
+    if (sti_value_is(v, "device", "cuda")) {
+        s = sti_fail(STRATA_E_DEVICE, "device=cuda: this build has no CUDA");
+        goto done;
+    }
+    sti_isa isa = detect_isa(), limit = STI_ISA_AVX512BF16;
+    const char *env = getenv("STRATA_ISA");
+    if (env && *env && !parse_isa(env, &limit)) {
+        s = sti_fail(STRATA_E_SPEC, "STRATA_ISA=%s: not one of native, avx512bf16, avx512, avx2, c, ref", env);
+        goto done;
+    }
+    isa = STI_MIN(isa, limit);
+    parse_isa(sti_value_text(v, "isa"), &limit);
+    isa = STI_MIN(isa, limit);
+
+    strata_allocator a = { system_alloc, system_free, NULL };
+    if (config && config->allocator) a = *config->allocator;
+    strata_context *ctx = a.alloc(a.user, sizeof *ctx);
+    if (!ctx) {
+        s = sti_fail(STRATA_E_MEMORY, "context: no memory for %zu bytes", sizeof *ctx);
+        goto done;
+    }
+    memset(ctx, 0, sizeof *ctx);
+    atomic_init(&ctx->refs, 1);
+    ctx->alloc = a;
+    ctx->isa = isa;
+    ctx->deterministic = (int32_t)sti_value_int(v, "deterministic");
+    ctx->threads = (int32_t)sti_value_int(v, "threads");
+    if (ctx->threads == 0) ctx->threads = default_threads();
+    if (config) {
+        ctx->log = config->log;
+        ctx->log_user = config->log_user;
+    }
+    *out = ctx;
+done:
+    sti_values_free(v);
+    sti_spec_free(tree);
+    return s;
+}
+
+strata_context *sti_context_ref(const strata_context *ctx)
+{
+    /* The count is the one mutable member of an otherwise immutable object. */
+    strata_context *c = (strata_context *)(uintptr_t)ctx;
+    atomic_fetch_add(&c->refs, 1);
+    return c;
+}
+
+void strata_context_destroy(strata_context *ctx)
+{
+    if (ctx && atomic_fetch_sub(&ctx->refs, 1) == 1) ctx->alloc.free(ctx->alloc.user, ctx);
+}
+
+int32_t strata_context_threads(const strata_context *ctx)
+{
+    return ctx->threads;
+}
+
+const char *strata_context_isa(const strata_context *ctx)
+{
+    return sti_isa_name(ctx->isa);
+}
+
+void *strata_alloc(const strata_context *ctx, size_t bytes)
+{
+    return ctx->alloc.alloc(ctx->alloc.user, bytes);
+}
+
+void strata_free(const strata_context *ctx, void *p)
+{
+    if (p) ctx->alloc.free(ctx->alloc.user, p);
+}
+
+strata_status sti_calloc(const strata_context *ctx, int64_t count, size_t size, void **out)
+{
+    size_t bytes = 0;
+    *out = NULL;
+    if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes))
+        return sti_fail(STRATA_E_MEMORY, "%lld elements of %zu bytes do not fit in memory", (long long)count, size);
+    void *p = strata_alloc(ctx, bytes ? bytes : 1);
+    if (!p) return sti_fail(STRATA_E_MEMORY, "no memory for %zu bytes", bytes);
+    memset(p, 0, bytes);
+    *out = p;
+    return STRATA_OK;
+}
+
+void sti_log(const strata_context *ctx, int32_t level, const char *fmt, ...)
+{
+    if (!ctx->log) return;
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    ctx->log(ctx->log_user, level, text);
+}
+
+void *sti_heap(size_t bytes)
+{
+    void *p = system_alloc(NULL, bytes);
+    if (p) memset(p, 0, bytes);
+    return p;
+}
+
+void *sti_heap_grow(void *p, size_t old_bytes, size_t new_bytes)
+{
+    void *q = sti_heap(new_bytes);
+    if (!q) return NULL;
+    if (p) memcpy(q, p, STI_MIN(old_bytes, new_bytes));
+    free(p);
+    return q;
+}
+
+void sti_heap_free(void *p)
+{
+    free(p);
+}
+
+char *sti_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *d = sti_heap(n);
+    if (d) memcpy(d, s, n);
+    return d;
+}
