@@ -34,13 +34,13 @@ typedef struct sti_io {
     void *dparams;       /* += ; NULL when parameters are frozen */
     const void *in[STI_MAX_IN];
     void *out[STI_MAX_OUT];
-    void *din[STI_MAX_IN];   /* NULL: not wanted */
-    int32_t acc[STI_MAX_IN]; /* 1: din += , 0: din = */
-    const void *dout[STI_MAX_OUT];
-    void *saved;         /* written by forward (training), read by backward */
-    void *work;          /* scratch, shared by all stages */
-    void *state;         /* inference: sequence 0's state block of this stage; NULL in training */
-    size_t state_stride; /* bytes from one sequence's block to the next one's */
+    void *din[STI_MAX_IN];         /* NULL: not wanted */
+    int32_t acc[STI_MAX_IN];       /* 1: din += , 0: din = */
+    const void *dout[STI_MAX_OUT]; /* NULL: nobody reads this output (a loss) */
+    void *saved;                   /* written by forward (training), read by backward */
+    void *work;                    /* scratch, shared by all stages */
+    void *state;                   /* inference: sequence 0's state block of this stage; NULL in training */
+    size_t state_stride;           /* bytes from one sequence's block to the next one's */
 } sti_io;
 
 typedef struct sti_stage_class {
@@ -90,6 +90,8 @@ typedef struct sti_buffer {
     int32_t writer;   /* stage, or -1: a graph input */
     int32_t external; /* lives outside the arena: memory is passed to each run */
     int32_t needs_grad;
+    int32_t output;       /* kept to the end; the caller writes its gradient */
+    int32_t has_grad;     /* set by the planner: somebody writes a gradient */
     size_t off, grad_off; /* offsets in the activation and gradient arenas */
 } sti_buffer;
 
