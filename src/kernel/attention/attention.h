@@ -1,0 +1,113 @@
+#ifndef STI_ATTENTION_H
+#define STI_ATTENTION_H
+/* Softmax attention whose scores are sums of levels. Two halves meet in sti_attention_shape: the scorings (score_*.c)
+ * turn keys into a shape, the tile engine (attention.inc) runs shapes and knows nothing of names.
+ *
+ * A shape is one softmax, or two whose outputs add up. A softmax has levels, level 1 first; level l owns a slice of the
+ * columns of q and k (and of v) and covers, for query position i, an interval I_l(i) of key positions, nested inside
+ * I_(l-1)(i):
+ *     S_ij = gain[depth] * sum over covering levels l of scale_l (q_l,i . k_l,j) + bias,   depth = number of them;
+ *     o_i[slice l] = sum over j in I_l(i) of P_ij v_j[slice l].
+ * I_1 is the mask. A dense score is one level; a window is one level whose interval is short. */
+
+#include <strata/attention.h>
+
+#include "core/context.h"
+#include "core/spec.h"
+
+/* ---- keys ----------------------------------------------------------------------------------------------------- */
+
+/* The rows that a key table needs for a scoring are in keys.def. */
+enum { STI_ATTENTION_LEVELS = 32, STI_ATTENTION_PARTS = 2 };
+#define STI_ATTENTION_ALL INT64_MAX /* a reach without end */
+
+typedef struct sti_attention_level {
+    int32_t rank, vrank; /* columns of q and k, columns of v */
+    int64_t reach;       /* tokens of a block, or the first distance not covered; STI_ATTENTION_ALL: everything */
+    double scale;
+} sti_attention_level;
+
+typedef struct sti_attention_part { /* one softmax */
+    int32_t levels;
+    int32_t offset; /* first column of q and k */
+    int32_t blocks; /* 1: levels from the second on are blocks; 0: distances. Level 1 is always a distance */
+    sti_attention_level level[STI_ATTENTION_LEVELS];
+    double gain[STI_ATTENTION_LEVELS + 1]; /* by depth, 1 .. levels */
+} sti_attention_part;
+
+typedef struct sti_attention_shape {
+    int64_t heads, kv_heads, d_qk, d_v;
+    int32_t causal;
+    int32_t alibi; /* 1: bias -2^(-8 h / heads) |i - j|, h from 1 (set by the caller after resolve) */
+    int32_t parts;
+    sti_attention_part part[STI_ATTENTION_PARTS];
+} sti_attention_shape;
+
+typedef struct sti_attention_sizes { /* what keys are resolved against */
+    int64_t heads, kv_heads, d_qk, d_v;
+    int64_t context; /* default block lists divide the power of two not below it */
+} sti_attention_sizes;
+
+/* What is wrong with the keys whatever the sizes: E_SPEC. `v` is bound to a table that includes keys.def. */
+strata_status sti_attention_check(const sti_values *v);
+/* Check, then describe the scoring in *shape and write the resolved defaults (ranks, blocks, gain, …) back into `v`.
+ * E_SPEC, or E_SHAPE when the keys do not fit the sizes. bilinear-mlr expects d_qk = sum r_l 2^(l-1) (one feature per
+ * rank and chunk); bilinear-btt expects d_qk = D. */
+strata_status sti_attention_resolve(sti_values *v, const sti_attention_sizes *n, sti_attention_shape *shape);
+
+/* ---- plan and calls --------------------------------------------------------------------------------------------- */
+
+typedef struct sti_attention_plan sti_attention_plan;
+
+/* (batch, head, time, dim) with dim contiguous; strides in elements. */
+typedef struct sti_attention_array {
+    void *data;
+    int64_t batch, head, time;
+} sti_attention_array;
+
+typedef struct sti_attention_call { /* every size at most the planned one */
+    int64_t batch, q_time, k_time;
+    int64_t q_pos, k_pos; /* absolute positions of the first query and key */
+    sti_attention_array q, k, v;
+    sti_attention_array o;                /* forward: out; backward: in */
+    sti_attention_array lse;              /* (part, batch, head, time); forward: out or NULL data; backward: in */
+    int64_t lse_part;                     /* elements between parts of lse */
+    sti_attention_array dout, dq, dk, dv; /* backward; the three gradients are set */
+    void *work;                           /* sti_attention_work bytes, aligned to 64 */
+} sti_attention_call;
+
+/* Plan for the largest batch and lengths. The variant follows ctx->isa. E_DTYPE unless f32 or f64. */
+strata_status sti_attention_plan_create(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype,
+                                        int64_t batch, int64_t q_time, int64_t k_time, int32_t train,
+                                        sti_attention_plan **out);
+void sti_attention_plan_destroy(sti_attention_plan *p); /* accepts NULL */
+const sti_attention_shape *sti_attention_plan_shape(const sti_attention_plan *p);
+size_t sti_attention_work(const sti_attention_plan *p); /* bytes, O(time) */
+const char *sti_attention_variant_name(const sti_attention_plan *p);
+
+/* Never allocate, never fail; distinct outputs and work: any number of threads at once. */
+void sti_attention_forward(const sti_attention_plan *p, const sti_attention_call *c);
+void sti_attention_backward(const sti_attention_plan *p, const sti_attention_call *c);
+
+/* FLOPs of one forward and one backward, and visible pairs of one head (contracts: exact counts). */
+typedef struct sti_attention_cost {
+    double flops_fwd, flops_bwd, pairs, exps;
+} sti_attention_cost;
+sti_attention_cost sti_attention_count(const sti_attention_shape *s, int64_t batch, int64_t q_time, int64_t k_time,
+                                       int64_t q_pos, int64_t k_pos);
+
+/* ---- decoding ----------------------------------------------------------------------------------------------------
+ * The cache of one sequence: a header of 64 bytes, then one slab per key level and value level, each aligned to 64:
+ * keys (kv_heads, rank, slots), values (kv_heads, slots, vrank); position j lives in slot j mod slots and slots =
+ * min(reach, capacity). Zeroed memory is not a cache: init writes the header. */
+strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload);
+strata_status sti_attention_cache_init(const sti_attention_plan *p, int64_t capacity, void *cache);
+/* k, v: (head, time) strides are used. E_SPACE when a level that never forgets would pass the capacity. */
+strata_status sti_attention_cache_append(const sti_attention_plan *p, void *cache, int64_t pos, int64_t n,
+                                         const sti_attention_array *k, const sti_attention_array *v);
+/* One token for each of `batch` sequences (batch and head strides are used); E_UNSUPPORTED unless causal. */
+strata_status sti_attention_step(const sti_attention_plan *p, void *cache, size_t stride, const int64_t *pos,
+                                 int64_t batch, const sti_attention_array *q, const sti_attention_array *k,
+                                 const sti_attention_array *v, const sti_attention_array *o, void *work);
+
+#endif
