@@ -1,0 +1,174 @@
+#include "kernel/gemm/gemm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/real.h"
+#include "kernel/gemm/gemm_builtin.h"
+
+#if STRATA_HAVE_OPENMP
+#include <omp.h>
+#endif
+#if STRATA_HAVE_OPENBLAS
+#include <cblas.h>
+#include <openblas_config.h>
+#endif
+
+/* Multiply-adds below which threads cost more than they save, and the lines below which OpenBLAS itself thinks so. */
+#define SERIAL_WORK (96.0 * 96.0 * 64.0)
+#define LIBRARY_GEMM_WORK (64.0 * 64.0 * 64.0)
+#define LIBRARY_GEMV_WORK (64.0 * 64.0)
+
+typedef struct problem {
+    bool ta, tb;
+    int64_t m, n, k;
+    double alpha, beta;
+    const void *a, *b;
+    void *c;
+    int64_t lda, ldb, ldc, sa, sb, sc;
+    int64_t tm, tn, nm, nn; /* tiles of C: size, and how many down and across */
+} problem;
+
+enum { MC = 64, KC = 128, NC = 128, MR = 4 };
+
+#define REAL float
+#define SFX _f32
+#define NR 8
+#define GEMM cblas_sgemm
+#define GEMV cblas_sgemv
+#include "kernel/gemm/gemm_builtin.inc"
+#undef REAL
+#undef SFX
+#undef NR
+#undef GEMM
+#undef GEMV
+#define REAL double
+#define SFX _f64
+#define NR 4
+#define GEMM cblas_dgemm
+#define GEMV cblas_dgemv
+#include "kernel/gemm/gemm_builtin.inc"
+
+/* 1 inside a caller's parallel region: our parallelism never nests. */
+static int threads_of(const strata_context *ctx)
+{
+#if STRATA_HAVE_OPENMP
+    return omp_in_parallel() ? 1 : ctx->threads;
+#else
+    (void)ctx;
+    return 1;
+#endif
+}
+
+/* 0: the library runs on the calling thread when it is inside a parallel region; 1: it always uses its own threads. */
+static bool library_has_threads(void)
+{
+#if STRATA_HAVE_OPENBLAS
+    return openblas_get_parallel() == 1;
+#else
+    return false;
+#endif
+}
+
+static void run_task(const problem *q, int32_t dtype, int64_t t)
+{
+    const int64_t tiles = q->nm * q->nn;
+    if (dtype == STRATA_F32)
+        task_f32(q, t / tiles, t % tiles);
+    else
+        task_f64(q, t / tiles, t % tiles);
+}
+
+static void run_tasks(const problem *q, int32_t dtype, int64_t first, int64_t last)
+{
+    for (int64_t t = first; t < last; t++) run_task(q, dtype, t);
+}
+
+/* All tasks on the calling thread. */
+static void run_serial(const problem *q, int32_t dtype, int64_t tasks, double work)
+{
+#if STRATA_HAVE_OPENBLAS && STRATA_HAVE_OPENMP
+    /* Outside a region an OpenMP OpenBLAS would take omp_get_max_threads() threads. The setting below belongs to the
+     * task of this team of one and ends with it: no other code sees it. */
+    if (work > (q->m == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) && !library_has_threads() && !omp_in_parallel() &&
+        omp_get_max_threads() > 1) {
+#pragma omp parallel num_threads(1)
+        {
+            omp_set_num_threads(1); /* ban-ok: local to this region */
+            run_tasks(q, dtype, 0, tasks);
+        }
+        return;
+    }
+#endif
+    (void)work;
+    run_tasks(q, dtype, 0, tasks);
+}
+
+static int64_t clamp(int64_t x, int64_t lo, int64_t hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+static int64_t round16(int64_t x)
+{
+    return (x + 15) / 16 * 16;
+}
+
+/* Cut C (m, n) into about `parts` tiles: the grid whose tiles need the least packing (m + n smallest). */
+static void cut(problem *q, int64_t parts)
+{
+    int64_t best = 1, cost = INT64_MAX;
+    for (int64_t pm = 1; pm <= parts; pm++) {
+        if (parts % pm) continue;
+        const int64_t tm = round16(sti_ceil_div(q->m, pm)), tn = round16(sti_ceil_div(q->n, parts / pm));
+        /* the largest tile bounds the time; its border is the packing */
+        const int64_t c = tm * tn * 8 + (tm + tn) * 64;
+        if (c < cost) cost = c, best = pm;
+    }
+    q->tm = round16(sti_ceil_div(q->m, best));
+    q->tn = round16(sti_ceil_div(q->n, parts / best));
+}
+
+void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                    double alpha, const void *a, int64_t lda, int64_t sa, const void *b, int64_t ldb, int64_t sb,
+                    double beta, void *c, int64_t ldc, int64_t sc, int64_t count)
+{
+    if (m <= 0 || n <= 0 || count <= 0) return;
+    problem q = { ta, tb, m, n, STI_MAX(k, 0), alpha, beta, a, b, c, lda, ldb, ldc, sa, sb, sc, m, n, 1, 1 };
+    const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
+    const int threads = library_has_threads() ? 1 : threads_of(ctx);
+    if (work >= SERIAL_WORK && !library_has_threads()) {
+        if (ctx->deterministic) { /* by the shape alone */
+            q.tm = clamp(round16(sti_ceil_div(m, 4)), 64, 256);
+            q.tn = clamp(round16(sti_ceil_div(n, 4)), 64, 512);
+        } else if (threads > 1 && count < 4 * threads)
+            cut(&q, threads);
+        q.nm = sti_ceil_div(m, q.tm);
+        q.nn = sti_ceil_div(n, q.tn);
+    }
+    const int64_t tasks = q.nm * q.nn * count;
+    if (threads == 1 || tasks == 1 || work < SERIAL_WORK) {
+        run_serial(&q, dtype, tasks, work);
+        return;
+    }
+#pragma omp parallel for schedule(static) num_threads((int)STI_MIN((int64_t)threads, tasks))
+    for (int64_t t = 0; t < tasks; t++) run_task(&q, dtype, t);
+}
+
+void sti_gemm(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k, double alpha,
+              const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc)
+{
+    sti_gemm_batch(ctx, dtype, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+const char *sti_gemm_backend(void)
+{
+#if STRATA_HAVE_OPENBLAS
+    static _Thread_local char text[40];
+    const char *version = strpbrk(OPENBLAS_VERSION, "0123456789"); /* " OpenBLAS 0.3.21 " */
+    snprintf(text, sizeof text, "openblas %.*s", version ? (int)strcspn(version, " ") : 1, version ? version : "?");
+    return text;
+#else
+    return "builtin";
+#endif
+}

@@ -1,0 +1,191 @@
+#include "kernel/gemm/gemm.h"
+
+#include "kernel/gemm/gemm_builtin.h"
+#include "support/test.h"
+
+/* One product against the triple loop in f64, with C inside a larger array whose border must stay as it is. */
+typedef struct shape {
+    int64_t m, n, k;
+} shape;
+
+static const shape shapes[] = { { 1, 1, 1 },    { 0, 3, 2 },     { 3, 0, 2 },     { 3, 2, 0 },    { 4, 8, 5 },
+                                { 5, 9, 130 },  { 17, 1, 33 },   { 1, 19, 40 },   { 65, 129, 7 }, { 67, 131, 30 },
+                                { 3, 200, 64 }, { 200, 5, 270 }, { 1, 400, 700 }, { 90, 70, 60 } };
+
+enum { PAD = 3 };
+
+static double get(const void *p, int32_t dtype, int64_t i)
+{
+    return dtype == STRATA_F32 ? (double)((const float *)p)[i] : ((const double *)p)[i];
+}
+static void put(void *p, int32_t dtype, int64_t i, double x)
+{
+    if (dtype == STRATA_F32)
+        ((float *)p)[i] = (float)x;
+    else
+        ((double *)p)[i] = x;
+}
+
+static void *filled(int32_t dtype, int64_t n, uint64_t seed)
+{
+    void *p = calloc((size_t)n + 1, sizeof(double));
+    for (int64_t i = 0; i < n; i++) { /* a linear congruence: speed matters here, quality does not */
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        put(p, dtype, i, (double)(seed >> 40) * 0x1p-23 - 1);
+    }
+    return p;
+}
+
+/* Largest |error| / bound over C; -1 when something outside C was written or C holds a NaN. */
+static double compare(int32_t dtype, bool ta, bool tb, shape s, double alpha, const void *a, int64_t lda, const void *b,
+                      int64_t ldb, double beta, const void *c0, const void *c, int64_t ldc)
+{
+    const double eps = dtype == STRATA_F32 ? 0x1p-24 * 2 : 0x1p-53 * 2;
+    double worst = 0;
+    for (int64_t i = 0; i < s.m; i++)
+        for (int64_t j = 0; j < ldc; j++) {
+            const int64_t at = i * ldc + j;
+            const double got = get(c, dtype, at);
+            if (j >= s.n) {
+                if (got != get(c0, dtype, at)) return -1;
+                continue;
+            }
+            double sum = 0, abs = 0;
+            for (int64_t p = 0; p < s.k; p++) {
+                const double t =
+                    get(a, dtype, ta ? p * lda + i : i * lda + p) * get(b, dtype, tb ? j * ldb + p : p * ldb + j);
+                sum += alpha * t, abs += fabs(alpha * t);
+            }
+            if (beta != 0) sum += beta * get(c0, dtype, at), abs += fabs(beta * get(c0, dtype, at));
+            if (isnan(got)) return -1;
+            const double bound = 2 * eps * sqrt((double)s.k + 2) * abs;
+            const double e = fabs(got - sum);
+            if (e > 0) worst = fmax(worst, bound > 0 ? e / bound : HUGE_VAL);
+        }
+    return worst;
+}
+
+typedef void (*product_fn)(const strata_context *, int32_t, bool, bool, int64_t, int64_t, int64_t, double, const void *,
+                           int64_t, const void *, int64_t, double, void *, int64_t);
+
+static void call_builtin(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                         double alpha, const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
+                         int64_t ldc)
+{
+    (void)ctx;
+    (dtype == STRATA_F32 ? sti_gemm_builtin_f32 : sti_gemm_builtin_f64)(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c,
+                                                                        ldc);
+}
+
+static void sweep(product_fn product, const strata_context *ctx)
+{
+    static const double scale[][2] = { { 1, 0 }, { -0.5, 1 }, { 1, 0.75 }, { 0, 2 }, { 0, 0 } };
+    for (size_t is = 0; is < STI_COUNT(shapes); is++)
+        for (int v = 0; v < 8; v++)
+            for (size_t ic = 0; ic < STI_COUNT(scale); ic++) {
+                const shape s = shapes[is];
+                const bool ta = v & 1, tb = v & 2;
+                const int32_t dtype = v & 4 ? STRATA_F64 : STRATA_F32;
+                const double alpha = scale[ic][0], beta = scale[ic][1];
+                const int64_t lda = (ta ? s.m : s.k) + PAD, ldb = (tb ? s.k : s.n) + PAD + 1, ldc = s.n + PAD;
+                void *a = filled(dtype, (ta ? s.k : s.m) * lda, 1), *b = filled(dtype, (tb ? s.n : s.k) * ldb, 2);
+                void *c0 = filled(dtype, s.m * ldc, 3), *c = filled(dtype, s.m * ldc, 3);
+                if (beta == 0) /* must not be read */
+                    for (int64_t i = 0; i < s.m; i++)
+                        for (int64_t j = 0; j < s.n; j++) put(c, dtype, i * ldc + j, (double)NAN);
+                product(ctx, dtype, ta, tb, s.m, s.n, s.k, alpha, a, lda, b, ldb, beta, c, ldc);
+                const double e = compare(dtype, ta, tb, s, alpha, a, lda, b, ldb, beta, c0, c, ldc);
+                double planted = 100;
+                if (s.m && s.n && s.k && alpha != 0) { /* an error of 100 bounds is seen */
+                    double abs = 0;
+                    for (int64_t p = 0; p < s.k; p++)
+                        abs += fabs(alpha * get(a, dtype, ta ? p * lda : p) * get(b, dtype, tb ? p : p * ldb));
+                    if (beta != 0) abs += fabs(beta * get(c0, dtype, 0));
+                    const double eps = dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52;
+                    put(c, dtype, 0, get(c, dtype, 0) + 100 * 2 * eps * sqrt((double)s.k + 2) * abs);
+                    planted = compare(dtype, ta, tb, (shape){ 1, 1, s.k }, alpha, a, lda, b, ldb, beta, c0, c, 1);
+                }
+                free(a), free(b), free(c0), free(c);
+                if (!(e >= 0 && e <= 1) || planted < 2)
+                    FAIL("m %lld n %lld k %lld ta %d tb %d f%d alpha %g beta %g: error %g of the bound, planted %g",
+                         (long long)s.m, (long long)s.n, (long long)s.k, ta, tb, v & 4 ? 64 : 32, alpha, beta, e,
+                         planted);
+            }
+}
+
+static void builtin(void)
+{
+    sweep(call_builtin, NULL);
+}
+
+static void one_thread(void)
+{
+    strata_context ctx = { .threads = 1 };
+    sweep(sti_gemm, &ctx);
+}
+
+static void three_threads(void)
+{
+    strata_context ctx = { .threads = 3 };
+    sweep(sti_gemm, &ctx);
+}
+
+static void deterministic(void)
+{
+    strata_context ctx = { .threads = 2, .deterministic = 1 };
+    sweep(sti_gemm, &ctx);
+}
+
+/* The products of a batch are the single products; operands overlap nowhere and may interleave (sa < lda * k). */
+static void batch(void)
+{
+    enum { M = 9, N = 20, K = 11, COUNT = 37 };
+    for (int threads = 1; threads <= 3; threads++)
+        for (int dtype = STRATA_F32; dtype <= STRATA_F64; dtype++) {
+            strata_context ctx = { .threads = threads };
+            void *a = filled(dtype, M * COUNT * K, 1), *b = filled(dtype, COUNT * K * N, 2);
+            void *c = filled(dtype, M * COUNT * N, 3), *d = filled(dtype, M * COUNT * N, 3);
+            const size_t e = dtype == STRATA_F32 ? 4 : 8;
+            /* a and c are column blocks of one wide matrix */
+            sti_gemm_batch(&ctx, dtype, false, false, M, N, K, 2, a, COUNT * K, K, b, N, K * N, 1, c, COUNT * N, N,
+                           COUNT);
+            for (size_t i = 0; i < COUNT; i++)
+                call_builtin(&ctx, dtype, false, false, M, N, K, 2, (char *)a + i * K * e, COUNT * K,
+                             (char *)b + i * K * N * e, N, 1, (char *)d + i * N * e, COUNT * N);
+            double worst = 0;
+            for (int64_t i = 0; i < M * COUNT * N; i++) worst = fmax(worst, fabs(get(c, dtype, i) - get(d, dtype, i)));
+            free(a), free(b), free(c), free(d);
+            CHECK(worst <= (dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52) * 8 * sqrt(K) * K * 8);
+        }
+}
+
+/* deterministic = 1: the bits do not depend on the number of threads. Always: not on the run. */
+static void same_bits(void)
+{
+    enum { M = 150, N = 333, K = 200 };
+    for (int dtype = STRATA_F32; dtype <= STRATA_F64; dtype++)
+        for (int count = 1; count <= 5; count += 4) {
+            const int64_t nc = (int64_t)M * N * count;
+            void *a = filled(dtype, (int64_t)M * K * count, 1), *b = filled(dtype, (int64_t)K * N * count, 2);
+            void *c[5];
+            for (int i = 0; i < 5; i++) {
+                c[i] = filled(dtype, nc, 3);
+                strata_context ctx = { .threads = i < 3 ? 1 + i : 2, .deterministic = i < 3 };
+                sti_gemm_batch(&ctx, dtype, true, false, M, N, K, 1, a, M, M * K, b, N, K * N, 0.5, c[i], N, M * N,
+                               count);
+            }
+            const size_t bytes = (size_t)nc * (dtype == STRATA_F32 ? 4 : 8);
+            const int det = memcmp(c[0], c[1], bytes) || memcmp(c[0], c[2], bytes), run = memcmp(c[3], c[4], bytes);
+            for (int i = 0; i < 5; i++) free(c[i]);
+            free(a), free(b);
+            CHECK(!det);
+            CHECK(!run);
+        }
+}
+
+static void backend(void)
+{
+    CHECK(strncmp(sti_gemm_backend(), "openblas ", 9) == 0 || strcmp(sti_gemm_backend(), "builtin") == 0);
+}
+
+TESTS(T(builtin), T(one_thread), T(three_threads), T(deterministic), T(batch), T(same_bits), T(backend))
