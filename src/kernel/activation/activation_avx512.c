@@ -1,0 +1,5 @@
+#include "core/real.h"
+#include "kernel/activation/activation_f32.h"
+#include "kernel/activation/activation_isa.h"
+#define SFX _f32_avx512
+#include "kernel/activation/activation.inc"

@@ -1,0 +1,89 @@
+#include "kernel/norm/norm.h"
+
+#include "backend/cpu/threads.h"
+#include "core/real.h"
+#include "kernel/norm/norm_isa.h"
+
+#define REAL float
+#define SFX _f32_c
+#include "kernel/norm/norm.inc"
+#undef REAL
+#undef SFX
+#define REAL double
+#define SFX _f64_c
+#include "kernel/norm/norm.inc"
+
+enum { CHUNKS = 64, CHUNK_ROWS = 16 }; /* most chunks, and fewest rows of one */
+
+static const sti_norm_loops *loops_of(const strata_context *ctx, int32_t dtype)
+{
+    if (dtype == STRATA_F64) return &sti_norm_loops_f64_c;
+#if STRATA_X86
+    if (ctx->isa >= STI_ISA_AVX512) return &sti_norm_loops_f32_avx512;
+    if (ctx->isa >= STI_ISA_AVX2) return &sti_norm_loops_f32_avx2;
+#else
+    (void)ctx;
+#endif
+    return &sti_norm_loops_f32_c;
+}
+
+/* Rows of one chunk: a function of the number of rows alone. */
+static int64_t chunk_rows(int64_t rows)
+{
+    return STI_MAX(CHUNK_ROWS, sti_ceil_div(rows, CHUNKS));
+}
+
+size_t sti_norm_work(int64_t width)
+{
+    return (size_t)CHUNKS * 2 * (size_t)width * sizeof(double);
+}
+
+void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
+                      const void *gain, const void *bias, void *y, void *stat)
+{
+    const sti_norm_loops *l = loops_of(ctx, dtype);
+    const int64_t span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
+    const size_t e = strata_dtype_size(dtype), row = (size_t)n->width * e;
+#pragma omp parallel for num_threads(sti_threads_for(ctx, rows * n->width, 8192))
+    for (int64_t c = 0; c < chunks; c++) {
+        const size_t first = (size_t)(c * span);
+        l->forward(n, STI_MIN(span, rows - c * span), (const char *)x + first * row, gain, bias,
+                   (char *)y + first * row, stat ? (char *)stat + first * 2 * e : NULL);
+    }
+}
+
+static void add(int32_t dtype, void *p, int64_t i, double v)
+{
+    if (dtype == STRATA_F64)
+        ((double *)p)[i] += v;
+    else
+        ((float *)p)[i] += (float)v;
+}
+
+void sti_norm_backward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
+                       const void *gain, const void *stat, const void *dy, void *dx, int acc, void *dgain, void *dbias,
+                       void *work)
+{
+    const sti_norm_loops *l = loops_of(ctx, dtype);
+    const int64_t w = n->width, span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
+    const size_t e = strata_dtype_size(dtype), row = (size_t)w * e;
+    double *sums = dgain || dbias ? work : NULL;
+    const int threads = sti_threads_for(ctx, rows * w, 8192);
+#pragma omp parallel for num_threads(threads)
+    for (int64_t c = 0; c < chunks; c++) {
+        const size_t first = (size_t)(c * span);
+        l->backward(n, STI_MIN(span, rows - c * span), (const char *)x + first * row, gain,
+                    (const char *)stat + first * 2 * e, (const char *)dy + first * row,
+                    dx ? (char *)dx + first * row : NULL, acc, sums ? sums + c * 2 * w : NULL);
+    }
+    if (!sums) return;
+    for (int64_t j = 0; j < w; j++) {
+        double g = 0, b = 0;
+        for (int64_t c = 0; c < chunks; c++) {
+            g += sums[(2 * c) * w + j];
+            b += sums[(2 * c + 1) * w + j];
+        }
+        if (dgain) add(dtype, dgain, j, g);
+        if (dbias) add(dtype, dbias, j, b);
+    }
+}
