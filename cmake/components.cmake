@@ -1,15 +1,14 @@
-# The folder list is the registry: each component folder NAME of a family exports sti_<class>_class_NAME (or, for kernels, a
-# self-test), and the generated FAMILY.def has one line X(NAME) for each.
+# The folder list is the registry. A folder src/FAMILY/NAME with a README.md is a component: it exports
+# sti_<class>_class_NAME (kernels: a self-test), and generated/registry/FAMILY.def has one line X(NAME) for it.
 set(gen ${CMAKE_BINARY_DIR}/generated)
-function(strata_registry folder)
-  file(GLOB dirs CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR}/src/${folder} ${CMAKE_SOURCE_DIR}/src/${folder}/*/README.md)
+foreach(family operator linalg mixer layer model task kernel)
+  file(GLOB readmes CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR}/src/${family}
+    ${CMAKE_SOURCE_DIR}/src/${family}/*/README.md)
+  list(SORT readmes)
   set(text "")
-  foreach(d ${dirs})
-    get_filename_component(name ${d} DIRECTORY)
+  foreach(readme ${readmes})
+    get_filename_component(name ${readme} DIRECTORY)
     string(APPEND text "X(${name})\n")
   endforeach()
-  file(CONFIGURE OUTPUT ${gen}/registry/${folder}.def CONTENT "${text}")
-endfunction()
-foreach(f operator mixer layer model task kernel)
-  strata_registry(${f})
+  file(CONFIGURE OUTPUT ${gen}/registry/${family}.def CONTENT "${text}" @ONLY) # written only when it differs
 endforeach()

@@ -1,0 +1,27 @@
+# Install: headers, both libraries, the program, pkg-config file and CMake package. The tree may be moved afterwards.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/strata DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILES_MATCHING PATTERN "*.h" PATTERN "*.def")
+install(TARGETS strata_shared strata_static EXPORT strataTargets)
+if(TARGET strata)
+  set_target_properties(strata PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  install(TARGETS strata)
+endif()
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/strata)
+install(EXPORT strataTargets NAMESPACE strata:: FILE strataConfig.cmake DESTINATION ${package_dir})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/strataConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/strataConfigVersion.cmake DESTINATION ${package_dir})
+
+file(RELATIVE_PATH prefix_from_pc /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
+set(private_libs "")
+foreach(lib ${strata_libs})
+  if(IS_ABSOLUTE ${lib})
+    string(APPEND private_libs " ${lib}")
+  else()
+    string(APPEND private_libs " -l${lib}")
+  endif()
+endforeach()
+configure_file(${CMAKE_SOURCE_DIR}/cmake/strata.pc.in ${CMAKE_BINARY_DIR}/strata.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/strata.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
