@@ -62,7 +62,8 @@ if(STRATA_HAVE_OPENMP)
   target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:${openmp_flags}>")
   list(APPEND strata_libs ${OpenMP_C_LIBRARIES})
 else()
-  target_compile_options(strata_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Wno-unknown-pragmas>)
+  # A variable that only a pragma reads looks unused
+  target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:-Wno-unknown-pragmas;-Wno-unused-variable;-Wno-unused-but-set-variable;-Wno-unused-parameter>")
 endif()
 
 strata_optional(OPENBLAS)

@@ -3,7 +3,7 @@
 /* What is registered: families ("operator", "mixer", "layer", "attention", "model", "task", "train"), their kinds and
  * their keys. The program's help and the docs are printed from these tables. */
 
-#include <strata/status.h>
+#include <strata/context.h>
 
 STRATA_BEGIN
 

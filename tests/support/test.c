@@ -25,6 +25,12 @@ _Noreturn void test_skipped(const char *fmt, ...)
     longjmp(back, require && *require && strstr(message, require) ? 1 : 2);
 }
 
+int test_fast(void)
+{
+    const char *fast = getenv("STRATA_FAST");
+    return fast && *fast && *fast != '0';
+}
+
 /* `program -v [name …]`: print every test; names select by substring. */
 int test_main(int argc, char **argv, const test_case *cases, int n)
 {

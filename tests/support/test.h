@@ -25,6 +25,8 @@ typedef struct test_case {
 _Noreturn void test_failed(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 _Noreturn void test_skipped(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int test_main(int argc, char **argv, const test_case *cases, int n);
+/* 1 in `./run check fast`: the smallest examples are enough. */
+int test_fast(void);
 
 #define FAIL(...) test_failed(__FILE__, __LINE__, __VA_ARGS__)
 #define SKIP(...) test_skipped(__VA_ARGS__)
