@@ -11,7 +11,10 @@ enum { PAD = 16 }; /* elements: a slice starts on a cache line in f32 and f64 */
 
 void sti_params_free(sti_params *t)
 {
-    for (int32_t i = 0; i < t->count; i++) sti_heap_free(t->p[i].name);
+    for (int32_t i = 0; i < t->count; i++) {
+        sti_heap_free(t->p[i].name);
+        sti_heap_free(t->p[i].columns);
+    }
     sti_heap_free(t->p);
     memset(t, 0, sizeof *t);
 }
@@ -54,6 +57,16 @@ strata_status sti_params_add(sti_params *t, const char *name, int32_t ndim, cons
     return STRATA_OK;
 }
 
+strata_status sti_params_columns(sti_params *t, int64_t n, const double *init, const double *lr)
+{
+    sti_param *p = &t->p[t->count - 1];
+    p->columns = sti_heap(2 * (size_t)n * sizeof *p->columns);
+    if (!p->columns) return sti_fail(STRATA_E_MEMORY, "no memory for %lld columns", (long long)n);
+    memcpy(p->columns, init, (size_t)n * sizeof *init);
+    memcpy(p->columns + n, lr, (size_t)n * sizeof *lr);
+    return STRATA_OK;
+}
+
 strata_status sti_params_append(sti_params *t, const char *prefix, const sti_params *src, int32_t *first, int64_t *base)
 {
     *first = t->count;
@@ -71,6 +84,15 @@ strata_status sti_params_append(sti_params *t, const char *prefix, const sti_par
         if (!sti_add_i64(*base, p->offset, &q.offset)) {
             sti_heap_free(q.name);
             return sti_fail(STRATA_E_SHAPE, "parameter %s: the table overflows", p->name);
+        }
+        if (p->columns) {
+            const size_t bytes = 2 * (size_t)p->shape[p->ndim - 1] * sizeof *p->columns;
+            q.columns = sti_heap(bytes);
+            if (!q.columns) {
+                sti_heap_free(q.name);
+                return sti_fail(STRATA_E_MEMORY, "no memory for the columns of %s", p->name);
+            }
+            memcpy(q.columns, p->columns, bytes);
         }
         t->p[t->count++] = q;
     }
@@ -97,7 +119,8 @@ void sti_params_init(const sti_params *t, void *params, int32_t dtype, uint64_t 
         /* natural scale of a parameter that starts at a constant (a gain of 1) is spread around that constant */
         double mean = p->init == STI_INIT_CONST ? p->init_value : 0.0;
         for (int64_t j = 0; j < p->count; j++) {
-            double x = random ? mean + std * sti_normal(seed, (uint64_t)i, (uint64_t)j) : p->init_value;
+            double c = p->columns ? p->columns[j % p->shape[p->ndim - 1]] : 1.0;
+            double x = random ? mean + c * std * sti_normal(seed, (uint64_t)i, (uint64_t)j) : p->init_value;
             if (dtype == STRATA_F64)
                 ((double *)params)[p->offset + j] = x;
             else

@@ -20,6 +20,8 @@ typedef struct sti_param {
     double scale;      /* natural scale for random tests (standard deviation); never 0 */
     double lr_mult;    /* Adam learning-rate multiplier; already contains base_width / fan_in */
     int32_t tied;      /* index of the parameter this one shares storage with, or -1 */
+    double *columns;   /* owned; NULL, or for the n columns of the last dimension: n factors of the standard deviation
+                        * (and natural scale), then n factors of lr_mult */
 } sti_param;
 
 typedef struct sti_params {
@@ -32,6 +34,9 @@ void sti_params_free(sti_params *t);
 /* Append a parameter and assign its offset. `natural`: scale for tests. */
 strata_status sti_params_add(sti_params *t, const char *name, int32_t ndim, const int64_t *shape, sti_init_kind init,
                              double init_value, double natural, double lr_mult);
+/* Give the columns of the last added parameter (its last dimension holds n) their own factors: see sti_param.columns.
+ */
+strata_status sti_params_columns(sti_params *t, int64_t n, const double *init, const double *lr);
 /* Append all of `src` under "prefix.": returns the index of the first and the element offset of the block, so that
  * src's own offsets stay valid relative to it. prefix may be "" (names unchanged). */
 strata_status sti_params_append(sti_params *t, const char *prefix, const sti_params *src, int32_t *first,

@@ -27,6 +27,8 @@ typedef struct sti_op_class {
     sti_keys keys; /* without rows and cols, which every stand-alone operator has */
     const char *const
         *examples; /* stand-alone specs ("btt rows=12 cols=8 rank=2"), NULL-terminated: conformance runs them */
+    /* Derive p->rows and p->cols where they are 0 and the keys tell them. NULL: they never do. */
+    strata_status (*size)(sti_op_plan *p);
     /* Validate p->values for p->rows, p->cols; write resolved defaults back into the values; fill params, work, flops,
      * props and data (or children). */
     strata_status (*plan)(sti_op_plan *p);
@@ -53,12 +55,65 @@ struct sti_op_plan {
     sti_op_plan **child; /* compositions; their parameters stand in `params` with a prefix */
     int64_t *child_base;
     int32_t nchild;
-    void *data; /* class data */
+    void *data;     /* class data */
+    sti_key *keys;  /* rows, cols and the class's keys; owned */
+    bool zero_init; /* the output factor starts at 0 */
 };
+
+/* ---- for classes ------------------------------------------------------------------------------------------------ */
+
+/* Add the parameter of a factor that maps d_in to d_out, one of `factors`: standard deviation
+ * sqrt(min(1, d_out / d_in) / d_in), multiplier base_width / d_in / factors. `output`: the factor nearest y. */
+strata_status sti_op_factor(sti_op_plan *p, const char *name, int32_t ndim, const int64_t *shape, int64_t d_in,
+                            int64_t d_out, int32_t factors, bool output);
+/* Plan a child for panels of `count` rows and append its parameters under "prefix."; zero: it takes zero_init over. */
+strata_status sti_op_child(sti_op_plan *p, const char *prefix, const sti_spec *spec, int64_t rows, int64_t cols,
+                           int64_t count, bool zero);
+/* Child i's parameters within the parent's block (also of a gradient block); NULL stays NULL. */
+const void *sti_op_child_params(const sti_op_plan *p, int32_t i, const void *params);
+void *sti_op_child_grads(const sti_op_plan *p, int32_t i, void *dparams);
+/* Write the canonical texts of children [0, nchild) back into key `name`. */
+strata_status sti_op_set_children(sti_op_plan *p, const char *name);
+/* Grow p->work by count * width elements (rounded up to a cache line); *at, unless NULL, receives their offset. */
+strata_status sti_op_reserve(sti_op_plan *p, int64_t count, int64_t width, size_t *at);
+/* rows= or cols= written in a spec; 0: not written. */
+int64_t sti_op_spec_size(const sti_spec *spec, const char *key);
+/* "AxB,CxD" (A*B = rows, C*D = cols) or, when the text is empty, the divisor pairs nearest the square root; f = A B C D
+ * and, when the key is empty, its canonical text is set. */
+strata_status sti_op_shape_key(sti_op_plan *p, const char *key, int64_t f[4]);
+/* E_SHAPE unless rows equals cols. */
+strata_status sti_op_square(const sti_op_plan *p);
+
+/* Rows [first, first + n) of a (count, width) view; elements of a row are contiguous. */
+static inline strata_tensor sti_op_rows(const strata_tensor *t, int64_t first, int64_t n)
+{
+    strata_tensor v = *t;
+    v.data = (char *)t->data + (size_t)(first * t->stride[0]) * strata_dtype_size(t->dtype);
+    v.shape[0] = n;
+    return v;
+}
+static inline void *sti_op_at(const sti_op_plan *p, void *base, int64_t elements)
+{
+    return base ? (char *)base + (size_t)elements * strata_dtype_size(p->dtype) : NULL;
+}
+static inline const void *sti_op_param_at(const sti_op_plan *p, const void *params, int32_t i)
+{
+    return (const char *)params + (size_t)p->params.p[i].offset * strata_dtype_size(p->dtype);
+}
+static inline void *sti_op_grad_at(const sti_op_plan *p, void *dparams, int32_t i)
+{
+    return sti_op_at(p, dparams, p->params.p[i].offset);
+}
+
+/* ---- for everybody ---------------------------------------------------------------------------------------------- */
 
 /* rows or cols 0: taken from the spec (stand-alone) or from the structure; disagreement is E_SHAPE naming both. */
 strata_status sti_op_plan_create(const strata_context *ctx, const sti_spec *spec, int64_t rows, int64_t cols,
                                  int64_t max_count, int32_t dtype, double base_width, sti_op_plan **out);
+/* The same with zero_init: the output factor starts at 0 (E_UNSUPPORTED for kinds that no factor makes 0). */
+strata_status sti_op_plan_create_zero(const strata_context *ctx, const sti_spec *spec, int64_t rows, int64_t cols,
+                                      int64_t max_count, int32_t dtype, double base_width, bool zero_init,
+                                      sti_op_plan **out);
 void sti_op_plan_destroy(sti_op_plan *p);
 void sti_op_apply(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
                   double beta, const strata_tensor *y, void *work);

@@ -3,12 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/threads.h"
 #include "core/real.h"
 #include "kernel/gemm/gemm_builtin.h"
 
-#if STRATA_HAVE_OPENMP
-#include <omp.h>
-#endif
 #if STRATA_HAVE_OPENBLAS
 #include <cblas.h>
 #include <openblas_config.h>
@@ -48,17 +46,6 @@ enum { MC = 64, KC = 128, NC = 128, MR = 4 };
 #define GEMM cblas_dgemm
 #define GEMV cblas_dgemv
 #include "kernel/gemm/gemm_builtin.inc"
-
-/* 1 inside a caller's parallel region: our parallelism never nests. */
-static int threads_of(const strata_context *ctx)
-{
-#if STRATA_HAVE_OPENMP
-    return omp_in_parallel() ? 1 : ctx->threads;
-#else
-    (void)ctx;
-    return 1;
-#endif
-}
 
 /* 0: the library runs on the calling thread when it is inside a parallel region; 1: it always uses its own threads. */
 static bool library_has_threads(void)
@@ -136,7 +123,7 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
     if (m <= 0 || n <= 0 || count <= 0) return;
     problem q = { ta, tb, m, n, STI_MAX(k, 0), alpha, beta, a, b, c, lda, ldb, ldc, sa, sb, sc, m, n, 1, 1 };
     const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
-    const int threads = library_has_threads() ? 1 : threads_of(ctx);
+    const int threads = library_has_threads() ? 1 : sti_threads(ctx);
     if (work >= SERIAL_WORK && !library_has_threads()) {
         if (ctx->deterministic) { /* by the shape alone */
             q.tm = clamp(round16(sti_ceil_div(m, 4)), 64, 256);
