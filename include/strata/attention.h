@@ -42,6 +42,8 @@ typedef struct strata_attention_info {
     int32_t levels;
 } strata_attention_info;
 
+/** What is wrong with a spec whatever the sizes. @return OK | E_SPEC. Threads: any. */
+STRATA_API strata_status strata_attention_check(const char *spec);
 /** Plan attention. @param spec keys only: "score=mlr ranks=16,8,8 causal=1"
  *  @return OK | E_SPEC | E_SHAPE (spec does not fit the sizes) | E_DTYPE | E_UNSUPPORTED | E_MEMORY */
 STRATA_API strata_status strata_attention_create(const strata_context *ctx, const char *spec,

@@ -1,0 +1,11 @@
+/* Variant `c`: portable; 16-byte vectors, which every x86-64 and most others have. */
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#define VB 16
+#define NV 2
+#define VARIANT sti_attention_c
+#define NAME "c"
+#define ISA STI_ISA_C
+#include "kernel/attention/attention_types.inc"

@@ -1,0 +1,101 @@
+#ifndef STI_ATTENTION_ENGINE_H
+#define STI_ATTENTION_ENGINE_H
+/* What plan, variants and cache share inside the component. */
+
+#include "kernel/attention/attention.h"
+
+typedef struct sti_attention_steps { /* one new token for each of `batch` sequences */
+    unsigned char *cache;
+    size_t stride;
+    const int64_t *pos;
+    int64_t batch;
+    sti_attention_array q, k, v, o;
+    void *work;
+} sti_attention_steps;
+
+/* One instruction set and one type. */
+typedef struct sti_attention_kernel {
+    const char *name;
+    sti_isa isa; /* least the context must allow */
+    size_t (*work)(const sti_attention_plan *p);
+    void (*forward)(const sti_attention_plan *p, const sti_attention_call *c);
+    void (*backward)(const sti_attention_plan *p, const sti_attention_call *c);
+    void (*append)(const sti_attention_plan *p, unsigned char *cache, int64_t pos, int64_t n,
+                   const sti_attention_array *k, const sti_attention_array *v);
+    void (*step)(const sti_attention_plan *p, const sti_attention_steps *s);
+} sti_attention_kernel;
+
+enum { STI_ATTENTION_TYPES = 2 }; /* f32, f64 */
+extern const sti_attention_kernel sti_attention_ref[STI_ATTENTION_TYPES], sti_attention_c[STI_ATTENTION_TYPES];
+#if STRATA_X86
+extern const sti_attention_kernel sti_attention_avx2[STI_ATTENTION_TYPES], sti_attention_avx512[STI_ATTENTION_TYPES];
+#endif
+
+struct sti_attention_plan {
+    const strata_context *ctx; /* shared */
+    const sti_attention_kernel *kernel;
+    sti_attention_shape shape; /* a gain that is the same at every depth is folded into the scales */
+    int32_t dtype, train;
+    int32_t varies[STI_ATTENTION_PARTS];  /* 1: the gain depends on the depth */
+    int32_t vlevels[STI_ATTENTION_PARTS]; /* levels up to the last that has value columns */
+    int64_t batch, q_time, k_time;
+    size_t work;
+};
+
+/* ---- intervals -------------------------------------------------------------------------------------------------- */
+
+enum { STI_FAR = 62 };
+#define STI_NEVER ((int64_t)1 << STI_FAR) /* beyond every position */
+
+typedef struct sti_interval {
+    int64_t lo, hi; /* [lo, hi) */
+} sti_interval;
+
+static inline sti_interval sti_meet(sti_interval a, sti_interval b)
+{
+    return (sti_interval){ a.lo > b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi };
+}
+
+/* Positions on the other side that level `l` (from 0) joins with position p: keys of query p, or queries of key p.
+ * Both ends grow with p. */
+static inline sti_interval sti_attention_range(const sti_attention_part *part, int causal, int l, int64_t p, int of_key)
+{
+    int64_t reach = part->level[0].reach;
+    sti_interval r = { -STI_NEVER, STI_NEVER };
+    if (reach < STI_NEVER) r = (sti_interval){ p - reach + 1, p + reach };
+    if (causal && of_key) r.lo = p;
+    if (causal && !of_key) r.hi = p + 1;
+    if (l == 0) return r;
+    reach = part->level[l].reach;
+    if (reach >= STI_NEVER) return r;
+    if (!part->blocks) return sti_meet(r, (sti_interval){ p - reach + 1, p + reach });
+    int64_t first = p / reach * reach;
+    return sti_meet(r, (sti_interval){ first, first + reach });
+}
+
+/* ---- cache layout ----------------------------------------------------------------------------------------------- */
+
+typedef struct sti_cache_slab {
+    size_t offset; /* bytes from the start of the cache */
+    int64_t slots;
+} sti_cache_slab;
+
+typedef struct sti_cache_layout {
+    sti_cache_slab k[STI_ATTENTION_PARTS][STI_ATTENTION_LEVELS], v[STI_ATTENTION_LEVELS];
+    size_t bytes, payload;
+    int64_t limit; /* positions from here on do not fit; STI_NEVER when everything is a ring */
+} sti_cache_layout;
+
+typedef struct sti_cache_head { /* first 64 bytes of a cache */
+    uint64_t magic;
+    int64_t capacity;
+    uint64_t reserved[6];
+} sti_cache_head;
+
+/* Layout for a capacity; false when the sizes overflow. */
+bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, sti_cache_layout *l);
+
+/* Threads a call may use: the context's, 1 inside a parallel region. */
+int sti_attention_threads(const sti_attention_plan *p);
+
+#endif
