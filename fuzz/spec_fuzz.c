@@ -1,13 +1,8 @@
 /* Spec strings: whatever parses prints to a text that parses back to itself, alone and bound to a key table. */
-#include <stdlib.h>
-#include <string.h>
-
-#include "core/context.h"
 #include "core/spec.h"
 
-#define MUST(e) ((e) ? (void)0 : abort())
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "core/context.h"
+#include "fuzz.h"
 
 static const sti_key keys[] = {
     { "int", STI_KEY_INT, "4", "an integer", 1, 99, NULL },
