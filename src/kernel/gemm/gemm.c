@@ -77,8 +77,8 @@ static void run_serial(const problem *q, int32_t dtype, int64_t tasks, double wo
 #if STRATA_HAVE_OPENBLAS && STRATA_HAVE_OPENMP
     /* Outside a region an OpenMP OpenBLAS would take omp_get_max_threads() threads. The setting below belongs to the
      * task of this team of one and ends with it: no other code sees it. */
-    if (work > (q->m == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) && !library_has_threads() && !omp_in_parallel() &&
-        omp_get_max_threads() > 1) {
+    if (work > (q->m == 1 || q->n == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) && !library_has_threads() &&
+        !omp_in_parallel() && omp_get_max_threads() > 1) {
 #pragma omp parallel num_threads(1)
         {
             omp_set_num_threads(1); /* ban-ok: local to this region */

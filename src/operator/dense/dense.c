@@ -2,7 +2,7 @@
 #include "operator/operator.h"
 
 static const char *const examples[] = { "dense rows=7 cols=5", "dense rows=3 cols=11", "dense rows=1 cols=1",
-                                        "dense rows=64 cols=80", NULL };
+                                        "dense rows=48 cols=33", NULL };
 
 static strata_status plan(sti_op_plan *p)
 {

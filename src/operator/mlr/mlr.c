@@ -15,7 +15,7 @@ static const char *const examples[] = { "mlr rows=8 cols=12 ranks=2,1,3",
                                         "mlr rows=10 cols=15 ranks=1,7 parts=1,5",
                                         "mlr rows=12 cols=6 ranks=2,1,1 parts=1,3,6",
                                         "mlr rows=5 cols=7 ranks=9",
-                                        "mlr rows=64 cols=96 ranks=8,4,2,2",
+                                        "mlr rows=48 cols=64 ranks=8,4,2,2",
                                         "mlr rows=6 cols=4 ranks=1,1 parts=2,2",
                                         NULL };
 

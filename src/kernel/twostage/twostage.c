@@ -1,0 +1,294 @@
+#include "kernel/twostage/twostage.h"
+
+#include <string.h>
+
+#include "backend/cpu/panels.h"
+#include "core/real.h"
+#include "kernel/gemm.h"
+
+enum { TILE = 16 };
+
+#define REAL float
+#define SFX _f32
+#include "kernel/twostage/twostage.inc"
+#undef REAL
+#undef SFX
+#define REAL double
+#define SFX _f64
+#include "kernel/twostage/twostage.inc"
+
+static void *at(const sti_twostage *t, const void *base, int64_t elements)
+{
+    return (char *)(uintptr_t)base + (size_t)elements * strata_dtype_size(t->dtype);
+}
+
+static int64_t clamp16(int64_t x, int64_t lo, int64_t hi)
+{
+    x = x / 16 * 16;
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
+{
+    const int64_t middle = t->n1 * t->q;
+    t->gather = t->group > 1 && t->n2 > 1;
+    t->width = middle * (t->gather ? 2 : 1) + t->n2 * t->s;
+    const int64_t row = t->width * (int64_t)strata_dtype_size(t->dtype);
+    t->panel = clamp16((512 << 10) / row, 32, 256); /* what lies between the stages stays in a core's cache */
+    t->grad_panel = clamp16((4 << 20) / row, 64, 1024);
+    *scratch = STI_MAX(sti_panel_scratch(t->ctx, max_count, t->panel), STI_MIN(max_count, t->grad_panel));
+}
+
+/* One panel: n rows, everything transposed, so that a row of each array is one number of all n vectors. */
+typedef struct panel {
+    const sti_twostage *t;
+    const void *w1, *w2;
+    int64_t n;
+    void *u; /* (n1*q, n): stage 1's output, by stage 1's blocks */
+    void *v; /* the same by stage 2's blocks; NULL when strides do */
+    void *y; /* (n2*s, n) */
+} panel;
+
+static panel open_panel(const sti_twostage *t, const void *w1, const void *w2, int64_t n, void *work)
+{
+    const int64_t middle = t->n1 * t->q * n;
+    panel s = { t, w1, w2, n, work, NULL, NULL };
+    s.y = at(t, work, middle);
+    if (t->gather) s.v = at(t, s.y, t->n2 * t->s * n);
+    return s;
+}
+
+/* Where stage 2 finds the input of block j: base + j * next, its r rows `ld` apart. */
+typedef struct slot {
+    void *base;
+    int64_t next, ld;
+} slot;
+
+static slot stage2_input(const panel *s)
+{
+    const sti_twostage *t = s->t;
+    if (t->gather) return (slot){ s->v, t->r * s->n, s->n };
+    return (slot){ s->u, s->n, t->n2 * s->n }; /* group 1, or one block only */
+}
+
+/* u (g, j, t) <-> v (j, g, t): rows of `group` x n numbers move as they are. */
+static void permute(const panel *s, bool back)
+{
+    const sti_twostage *t = s->t;
+    if (!t->gather) return;
+    const int64_t run = t->group * s->n, groups = t->r / t->group;
+    const size_t bytes = (size_t)run * strata_dtype_size(t->dtype);
+    for (int64_t j = 0; j < t->n2; j++)
+        for (int64_t g = 0; g < groups; g++) {
+            void *u = at(t, s->u, (g * t->n2 + j) * run), *v = at(t, s->v, (j * groups + g) * run);
+            if (back)
+                memcpy(u, v, bytes);
+            else
+                memcpy(v, u, bytes);
+        }
+}
+
+/* Stage 1's blocks in up to three runs of equal input width: full ones, one cut short, and those past the input. */
+typedef struct run {
+    int64_t first, count, p;
+} run;
+
+static int runs_of(const sti_twostage *t, run out[3])
+{
+    const int64_t full = t->cols / t->p, rest = t->cols % t->p;
+    int n = 0;
+    if (full) out[n++] = (run){ 0, full, t->p };
+    if (rest) out[n++] = (run){ full, 1, rest };
+    if (full + (rest > 0) < t->n1) out[n++] = (run){ full + (rest > 0), t->n1 - full - (rest > 0), 0 };
+    return n;
+}
+
+static void stage1(const panel *s, const strata_tensor *x)
+{
+    const sti_twostage *t = s->t;
+    const int64_t step = t->tied ? 0 : t->p * t->q;
+    run b[3];
+    for (int i = 0, nb = runs_of(t, b); i < nb; i++)
+        sti_gemm_batch(t->ctx, t->dtype, !t->out_major, true, t->q, s->n, b[i].p, 1.0, at(t, s->w1, b[i].first * step),
+                       t->out_major ? t->p : t->q, step, at(t, x->data, b[i].first * t->p), x->stride[0], t->p, 0.0,
+                       at(t, s->u, b[i].first * t->q * s->n), s->n, t->q * s->n, b[i].count);
+}
+
+static void stage1_transposed(const panel *s, double alpha, double beta, const strata_tensor *x)
+{
+    const sti_twostage *t = s->t;
+    const int64_t step = t->tied ? 0 : t->p * t->q;
+    run b[3];
+    for (int i = 0, nb = runs_of(t, b); i < nb; i++)
+        sti_gemm_batch(t->ctx, t->dtype, true, !t->out_major, s->n, b[i].p, t->q, alpha,
+                       at(t, s->u, b[i].first * t->q * s->n), s->n, t->q * s->n, at(t, s->w1, b[i].first * step),
+                       t->out_major ? t->p : t->q, step, beta, at(t, x->data, b[i].first * t->p), x->stride[0], t->p,
+                       b[i].count);
+}
+
+static void stage1_grad(const panel *s, const strata_tensor *x, void *dw1)
+{
+    const sti_twostage *t = s->t;
+    run b[3];
+    for (int i = 0, nb = runs_of(t, b); i < nb; i++) {
+        const int64_t count = t->tied ? 1 : b[i].count, repeat = t->tied ? b[i].count : 1;
+        for (int64_t k = 0; k < repeat; k++) { /* tied blocks add up one after the other */
+            const int64_t c = b[i].first + k;
+            const void *du = at(t, s->u, c * t->q * s->n), *xc = at(t, x->data, c * t->p);
+            void *dw = at(t, dw1, t->tied ? 0 : c * t->p * t->q);
+            if (t->out_major)
+                sti_gemm_batch(t->ctx, t->dtype, false, false, t->q, b[i].p, s->n, 1.0, du, s->n, t->q * s->n, xc,
+                               x->stride[0], t->p, 1.0, dw, t->p, t->p * t->q, count);
+            else
+                sti_gemm_batch(t->ctx, t->dtype, true, true, b[i].p, t->q, s->n, 1.0, xc, x->stride[0], t->p, du, s->n,
+                               t->q * s->n, 1.0, dw, t->q, t->p * t->q, count);
+        }
+    }
+}
+
+/* Tied blocks of stage 2 stand side by side, so they are one product over n2 * n columns. */
+static void stage2(const panel *s)
+{
+    const sti_twostage *t = s->t;
+    const slot in = stage2_input(s);
+    const int64_t wide = t->tied ? t->n2 * s->n : s->n;
+    sti_gemm_batch(t->ctx, t->dtype, false, false, t->s, wide, t->r, 1.0, s->w2, t->r, t->s * t->r, in.base, in.ld,
+                   in.next, 0.0, s->y, t->n2 * s->n, s->n, t->tied ? 1 : t->n2);
+}
+
+static void stage2_transposed(const panel *s)
+{
+    const sti_twostage *t = s->t;
+    const slot out = stage2_input(s);
+    const int64_t wide = t->tied ? t->n2 * s->n : s->n;
+    sti_gemm_batch(t->ctx, t->dtype, true, false, t->r, wide, t->s, 1.0, s->w2, t->r, t->s * t->r, s->y, t->n2 * s->n,
+                   s->n, 0.0, out.base, out.ld, out.next, t->tied ? 1 : t->n2);
+}
+
+static void stage2_grad(const panel *s, void *dw2)
+{
+    const sti_twostage *t = s->t;
+    const slot in = stage2_input(s);
+    const int64_t wide = t->tied ? t->n2 * s->n : s->n;
+    sti_gemm_batch(t->ctx, t->dtype, false, true, t->s, t->r, wide, 1.0, s->y, t->n2 * s->n, s->n, in.base, in.ld,
+                   in.next, 1.0, dw2, t->r, t->s * t->r, t->tied ? 1 : t->n2);
+}
+
+/* ---- transposes between (count, rows) and the panel's y, shared among threads when a panel stands alone ---------- */
+
+typedef struct turn {
+    const panel *s;
+    const strata_tensor *a;
+    double alpha, beta;
+} turn;
+
+static void turn_in(void *arg, int64_t first, int64_t rows, int thread)
+{
+    const turn *j = arg;
+    const sti_twostage *t = j->s->t;
+    (void)thread;
+    const void *a = at(t, j->a->data, first * j->a->stride[0]);
+    void *y = at(t, j->s->y, first);
+    if (t->dtype == STRATA_F32)
+        transpose_in_f32(a, j->a->stride[0], rows, t->rows, y, j->s->n);
+    else
+        transpose_in_f64(a, j->a->stride[0], rows, t->rows, y, j->s->n);
+}
+
+static void turn_out(void *arg, int64_t first, int64_t rows, int thread)
+{
+    const turn *j = arg;
+    const sti_twostage *t = j->s->t;
+    (void)thread;
+    void *a = at(t, j->a->data, first * j->a->stride[0]);
+    const void *y = at(t, j->s->y, first);
+    if (t->dtype == STRATA_F32)
+        transpose_out_f32(y, j->s->n, rows, t->rows, (float)j->alpha, (float)j->beta, a, j->a->stride[0]);
+    else
+        transpose_out_f64(y, j->s->n, rows, t->rows, j->alpha, j->beta, a, j->a->stride[0]);
+}
+
+static void read_y(const panel *s, const strata_tensor *y)
+{
+    const sti_twostage *t = s->t;
+    turn j = { s, y, 0, 0 };
+    sti_panels(t->ctx, s->n, 2 * TILE, turn_in, &j);
+    memset(at(t, s->y, t->rows * s->n), 0,
+           (size_t)((t->n2 * t->s - t->rows) * s->n) * strata_dtype_size(t->dtype)); /* outputs cut off */
+}
+
+static void write_y(const panel *s, double alpha, double beta, const strata_tensor *y)
+{
+    turn j = { s, y, alpha, beta };
+    sti_panels(s->t->ctx, s->n, 2 * TILE, turn_out, &j);
+}
+
+static strata_tensor rows_of(const sti_twostage *t, const strata_tensor *a, int64_t first, int64_t n)
+{
+    strata_tensor v = *a;
+    v.data = at(t, a->data, first * a->stride[0]);
+    v.shape[0] = n;
+    return v;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
+
+typedef struct job {
+    const sti_twostage *t;
+    const void *w1, *w2;
+    bool transposed;
+    double alpha, beta;
+    const strata_tensor *x, *y;
+    void *work;
+    int64_t panel;
+} job;
+
+static void apply_panel(void *arg, int64_t first, int64_t rows, int thread)
+{
+    const job *j = arg;
+    const sti_twostage *t = j->t;
+    const panel s = open_panel(t, j->w1, j->w2, rows, at(t, j->work, thread * j->panel * t->width));
+    const strata_tensor x = rows_of(t, j->x, first, rows), y = rows_of(t, j->y, first, rows);
+    if (j->transposed) {
+        read_y(&s, &x);
+        stage2_transposed(&s);
+        permute(&s, true);
+        stage1_transposed(&s, j->alpha, j->beta, &y);
+    } else {
+        stage1(&s, &x);
+        permute(&s, false);
+        stage2(&s);
+        write_y(&s, j->alpha, j->beta, &y);
+    }
+}
+
+void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
+                        const strata_tensor *x, double beta, const strata_tensor *y, void *work)
+{
+    const int64_t panel_rows = sti_panel_rows(t->ctx, x->shape[0], t->panel);
+    job j = { t, w1, w2, transposed, alpha, beta, x, y, work, panel_rows };
+    sti_panels(t->ctx, x->shape[0], panel_rows, apply_panel, &j);
+}
+
+void sti_twostage_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
+                       const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
+                       const strata_tensor *dx, void *work)
+{
+    const int64_t count = x->shape[0];
+    for (int64_t first = 0; first < count; first += t->grad_panel) {
+        const int64_t n = STI_MIN(t->grad_panel, count - first);
+        const panel s = open_panel(t, w1, w2, n, work);
+        const strata_tensor xp = rows_of(t, x, first, n), dyp = rows_of(t, dy, first, n);
+        stage1(&s, &xp);
+        permute(&s, false);
+        read_y(&s, &dyp);
+        stage2_grad(&s, dw2);
+        stage2_transposed(&s); /* the stage's input is no longer needed: its gradient takes the place */
+        permute(&s, true);
+        stage1_grad(&s, &xp, dw1);
+        if (dx) {
+            const strata_tensor dxp = rows_of(t, dx, first, n);
+            stage1_transposed(&s, alpha, beta, &dxp);
+        }
+    }
+}
