@@ -1,8 +1,4 @@
 /* Variant `c`: portable; 16-byte vectors, which every x86-64 and most others have. */
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #define VB 16
 #define NV 2
 #define VARIANT sti_attention_c

@@ -1,6 +1,4 @@
 /* Variant `avx2`: 32-byte vectors; 6 x 2 accumulators of 16 registers. */
-#include <immintrin.h>
-
 #define VB 32
 #define NV 2
 #define VARIANT sti_attention_avx2

@@ -1,6 +1,4 @@
 /* Variant `avx512`: 64-byte vectors; 6 x 4 accumulators of 32 registers. */
-#include <immintrin.h>
-
 #define VB 64
 #define NV 4
 #define VARIANT sti_attention_avx512

@@ -1,4 +1,5 @@
 /* Attention against an oracle of its own: float64, T x T matrices, each level an explicit block or band mask. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include <float.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -524,4 +525,680 @@ static void equals_oracle_with_offsets_and_groups(void)
     }
 }
 
-TESTS(T(equals_oracle_at_every_length), T(equals_oracle_at_length_300), T(equals_oracle_with_offsets_and_groups))
+/* ---- decoding --------------------------------------------------------------------------------------------------- */
+
+/* Bytes of the formula, from the description: level 1 grows to N, deeper levels are rings, a window holds w + 1. */
+static size_t formula(const scoring *s, int64_t kv_heads, int64_t capacity, int64_t context, size_t e)
+{
+    int64_t n = 0, power = 1, widest = 0;
+    while (power < context) power *= 2;
+    for (int part = 0; part < s->parts; part++) {
+        const softmax *m = &s->part[part];
+        int64_t first = m->window < ALL ? m->window + 1 : ALL;
+        widest = first > widest ? first : widest;
+        for (int l = 0; l < m->n; l++) {
+            int64_t block = l == 0 ? first : m->block[0] ? m->block[l] : power >> l;
+            n += m->rank[l] * (block < capacity ? block : capacity);
+            if (part == 0 && l > 0) n += s->vrank[l] * (block < capacity ? block : capacity);
+        }
+    }
+    n += (s->vrank[0] ? s->vrank[0] : s->d_v) * (widest < capacity ? widest : capacity);
+    return (size_t)(n * kv_heads) * e;
+}
+
+static strata_tensor token(const array *a, int64_t t) /* (b, h, d) of one time */
+{
+    strata_tensor x = strata_view3(NULL, a->t.dtype, a->t.shape[0], a->t.shape[1], a->t.shape[3]);
+    x.stride[0] = a->t.stride[0];
+    x.stride[1] = a->t.stride[1];
+    x.data = (char *)a->t.data + (size_t)(t * a->t.stride[2]) * strata_dtype_size(a->t.dtype);
+    return x;
+}
+static strata_tensor stretch(const array *a, int64_t b, int64_t n) /* (h, first n times, d) of one sequence */
+{
+    strata_tensor x = strata_view3(NULL, a->t.dtype, a->t.shape[1], n, a->t.shape[3]);
+    x.stride[0] = a->t.stride[1];
+    x.stride[1] = a->t.stride[2];
+    x.data = (char *)a->t.data + (size_t)(b * a->t.stride[0]) * strata_dtype_size(a->t.dtype);
+    return x;
+}
+
+static void decode(const scoring *s, const char *isa, int dtype, int prompt)
+{
+    char what[256];
+    sizes z = { 2, 4, 2, 90, 90, 0, 0 };
+    inputs x = draw(s, &z, 30);
+    results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
+    tensors y = tensors_make(s, &z, dtype, prompt ? PLAIN : TIME_MAJOR, &x);
+    strata_context *ctx = context(isa, 2, 0);
+    strata_attention *a = plan(ctx, s, &z, dtype);
+    size_t bytes = 0, payload = 0;
+    CHECK_OK(strata_attention_cache_size(a, 90, &bytes, &payload));
+    CHECK_INT(payload, formula(s, 2, 90, 90, strata_dtype_size(dtype)));
+    CHECK(bytes >= payload && bytes < payload + 64 * 24 && bytes % 64 == 0);
+    char *cache = strata_alloc(ctx, 2 * bytes), *moved = strata_alloc(ctx, 2 * bytes);
+    memset(cache, 0xff, 2 * bytes);
+    for (int b = 0; b < 2; b++) {
+        strata_tensor k = stretch(&y.k, b, prompt), v = stretch(&y.v, b, prompt);
+        CHECK_OK(strata_attention_cache_init(a, 90, cache + (size_t)b * bytes));
+        CHECK_OK(strata_attention_cache_append(a, cache + (size_t)b * bytes, 0, &k, &v));
+    }
+    for (int64_t t = prompt; t < 90; t++) {
+        strata_tensor q = token(&y.q, t), k = token(&y.k, t), v = token(&y.v, t), o = token(&y.o, t);
+        CHECK_OK(strata_attention_step(a, cache, bytes, (const int64_t[]){ t, t }, &q, &k, &v, &o, NULL));
+        if (t == 50) { /* a copy is as good as the original */
+            memcpy(moved, cache, 2 * bytes);
+            memset(cache, 0xff, 2 * bytes);
+            char *swap = cache;
+            cache = moved;
+            moved = swap;
+        }
+    }
+    for (int64_t i = 0; i < strata_tensor_count(&y.o.t); i++) /* rows of the prompt were not computed */
+        if (i / s->d_v % 90 < prompt) r.o[i] = r.so[i] = 0;
+    strata_tensor prompt_rows = y.o.t;
+    for (int64_t b = 0; b < 2; b++)
+        for (int64_t h = 0; h < 4; h++)
+            for (int64_t t = 0; t < prompt; t++)
+                for (int64_t d = 0; d < s->d_v; d++)
+                    put(&prompt_rows, b * y.o.t.stride[0] + h * y.o.t.stride[1] + t * y.o.t.stride[2] + d, 0);
+    snprintf(what, sizeof what, "step of %s after %d, %s %s", s->spec, prompt, isa, strata_dtype_name(dtype));
+    compare(what, "o", &y.o, r.o, r.so, 90 + s->d_qk);
+    strata_tensor q = token(&y.q, 0), k = token(&y.k, 0), v = token(&y.v, 0), o = token(&y.o, 0);
+    if (s->part[0].window < 89) /* a ring never fills */
+        CHECK_OK(strata_attention_step(a, cache, bytes, (const int64_t[]){ 90, 90 }, &q, &k, &v, &o, NULL));
+    else
+        CHECK_STATUS(strata_attention_step(a, cache, bytes, (const int64_t[]){ 89, 90 }, &q, &k, &v, &o, NULL),
+                     STRATA_E_SPACE);
+    strata_free(ctx, cache);
+    strata_free(ctx, moved);
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+    tensors_free(&y);
+    results_free(&r);
+    inputs_free(&x);
+}
+
+static int available(const char *isa)
+{
+    strata_context *ctx = context(isa, 1, 0);
+    int same = strcmp(strata_context_isa(ctx), isa) == 0;
+    strata_context_destroy(ctx);
+    return same;
+}
+
+static void step_equals_forward(void)
+{
+    for (int s = 0; s < SCORINGS; s++)
+        for (size_t i = 0; scorings[s].causal && i < sizeof isas / sizeof *isas; i++)
+            for (int dtype = STRATA_F32; dtype <= STRATA_F64 && available(isas[i]); dtype++)
+                decode(&scorings[s], isas[i], dtype, dtype == STRATA_F32 ? 0 : 41);
+}
+
+static void sequences_step_at_their_own_positions(void)
+{
+    const scoring *s = &scorings[13];
+    sizes z = { 2, 2, 1, 60, 60, 0, 0 };
+    inputs x = draw(s, &z, 50);
+    results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
+    tensors y = tensors_make(s, &z, STRATA_F64, PLAIN, &x);
+    strata_context *ctx = context("native", 1, 0);
+    strata_attention *a = plan(ctx, s, &z, STRATA_F64);
+    size_t bytes = 0;
+    CHECK_OK(strata_attention_cache_size(a, 60, &bytes, NULL));
+    char *cache = strata_alloc(ctx, 2 * bytes);
+    for (int b = 0; b < 2; b++) CHECK_OK(strata_attention_cache_init(a, 60, cache + (size_t)b * bytes));
+    strata_tensor k = stretch(&y.k, 1, 17), v = stretch(&y.v, 1, 17);
+    CHECK_OK(strata_attention_cache_append(a, cache + bytes, 0, &k, &v)); /* sequence 1 is 17 tokens ahead */
+    for (int64_t t = 0; t < 43; t++) {
+        strata_tensor q = token(&y.q, t), o = token(&y.o, t);
+        k = token(&y.k, t);
+        v = token(&y.v, t);
+        q.stride[0] += 17 * y.q.t.stride[2];
+        k.stride[0] += 17 * y.k.t.stride[2];
+        v.stride[0] += 17 * y.v.t.stride[2];
+        o.stride[0] += 17 * y.o.t.stride[2];
+        CHECK_OK(strata_attention_step(a, cache, bytes, (const int64_t[]){ t, t + 17 }, &q, &k, &v, &o, NULL));
+    }
+    for (int64_t i = 0; i < strata_tensor_count(&y.o.t); i++) {
+        int64_t t = i / s->d_v % 60, b = i / s->d_v / 60 / 2;
+        if (b == 0 ? t < 43 : t >= 17)
+            CHECK(fabs(at4(&y.o.t, i) - r.o[i]) <= 1e-13 * (1 + r.so[i]));
+        else
+            CHECK(isnan(at4(&y.o.t, i)));
+    }
+    strata_free(ctx, cache);
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+    tensors_free(&y);
+    results_free(&r);
+    inputs_free(&x);
+}
+
+static void bad_caches_are_refused(void)
+{
+    sizes z = { 1, 1, 1, 8, 8, 0, 0 };
+    strata_context *ctx = context("c", 1, 0);
+    strata_attention *a = plan(ctx, &scorings[1], &z, STRATA_F32), *b = plan(ctx, &scorings[0], &z, STRATA_F32);
+    size_t bytes = 0;
+    float one[64] = { 0 };
+    strata_tensor q = strata_view3(one, STRATA_F32, 1, 1, 5), v = strata_view3(one, STRATA_F32, 1, 1, 3);
+    _Alignas(64) char cache[4096] = { 0 };
+    CHECK_STATUS(strata_attention_cache_size(a, 8, &bytes, NULL), STRATA_E_UNSUPPORTED); /* not causal */
+    CHECK_STATUS(strata_attention_cache_size(b, 0, &bytes, NULL), STRATA_E_INVALID);
+    CHECK_STATUS(strata_attention_cache_size(b, INT64_MAX / 2, &bytes, NULL), STRATA_E_MEMORY);
+    CHECK_STATUS(strata_attention_cache_append(b, cache, 0, &q, &v), STRATA_E_INVALID); /* no header */
+    CHECK_OK(strata_attention_cache_size(b, 8, &bytes, NULL));
+    CHECK(bytes <= sizeof cache);
+    CHECK_OK(strata_attention_cache_init(b, 8, cache));
+    CHECK_STATUS(strata_attention_cache_append(b, cache, 8, &q, &v), STRATA_E_SPACE);
+    CHECK_ERROR_TEXT("8 tokens");
+    CHECK_STATUS(strata_attention_cache_append(b, cache, -1, &q, &v), STRATA_E_INVALID);
+    CHECK_STATUS(strata_attention_cache_append(b, cache, 0, &v, &v), STRATA_E_SHAPE);
+    strata_attention_destroy(a);
+    strata_attention_destroy(b);
+    strata_context_destroy(ctx);
+}
+
+/* ---- other properties ------------------------------------------------------------------------------------------- */
+
+/* Every array ends where the process may not look. */
+static array guarded(int dtype, int64_t b, int64_t h, int64_t t, int64_t d, const double *from)
+{
+    array a = make(dtype, PLAIN, b, h, t, d, from);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)a.elements * strata_dtype_size(dtype);
+    size_t room = (bytes + page - 1) / page * page;
+    char *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(map != MAP_FAILED);
+    CHECK(mprotect(map + room, page, PROT_NONE) == 0);
+    memcpy(map + room - bytes, a.base, bytes);
+    free(a.base);
+    a.base = map;
+    a.t.data = map + room - bytes;
+    a.elements = (int64_t)(room + page);
+    return a;
+}
+
+static void nothing_is_read_past_an_array(void)
+{
+    static const int lengths[] = { 1, 13, 65 };
+    for (int c = 0; c < SCORINGS; c++)
+        for (size_t n = 0; n < 3; n++)
+            for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+                for (int dtype = STRATA_F32; dtype <= STRATA_F64; dtype++) {
+                    const scoring *s = &scorings[c];
+                    int T = lengths[n];
+                    sizes z = { 1, 2, 2, T, T, 0, 0 };
+                    inputs x = draw(s, &z, 60);
+                    tensors y = { .q = guarded(dtype, 1, 2, T, s->d_qk, x.q),
+                                  .k = guarded(dtype, 1, 2, T, s->d_qk, x.k),
+                                  .v = guarded(dtype, 1, 2, T, s->d_v, x.v),
+                                  .dout = guarded(dtype, 1, 2, T, s->d_v, x.dout),
+                                  .o = guarded(dtype, 1, 2, T, s->d_v, NULL),
+                                  .lse = guarded(dtype, s->parts, 1, 2, T, NULL),
+                                  .dq = guarded(dtype, 1, 2, T, s->d_qk, NULL),
+                                  .dk = guarded(dtype, 1, 2, T, s->d_qk, NULL),
+                                  .dv = guarded(dtype, 1, 2, T, s->d_v, NULL) };
+                    strata_context *ctx = context(isas[i], 1, 0);
+                    strata_attention *a = plan(ctx, s, &z, dtype);
+                    run(a, &y, NULL);
+                    strata_attention_destroy(a);
+                    strata_context_destroy(ctx);
+                    array *all[] = { &y.q, &y.k, &y.v, &y.dout, &y.o, &y.lse, &y.dq, &y.dk, &y.dv };
+                    for (int k = 0; k < 9; k++) munmap(all[k]->base, (size_t)all[k]->elements);
+                    inputs_free(&x);
+                }
+}
+
+static void gradients_are_those_of_forward(void)
+{
+    for (int c = 0; c < SCORINGS; c++) {
+        const scoring *s = &scorings[c];
+        sizes z = { 1, 2, 1, 19, 19, 0, 0 };
+        inputs x = draw(s, &z, 70);
+        strata_context *ctx = context("ref", 1, 0);
+        strata_attention *a = plan(ctx, s, &z, STRATA_F64);
+        tensors y = tensors_make(s, &z, STRATA_F64, PLAIN, &x);
+        run(a, &y, NULL);
+        array *in[] = { &y.q, &y.k, &y.v };
+        const array *grad[] = { &y.dq, &y.dk, &y.dv };
+        for (int w = 0; w < 3; w++) {
+            double norm = 0, step = 1e-5;
+            for (int64_t i = 0; i < in[w]->elements; i += 1 + in[w]->elements / 23) {
+                double sum[2] = { 0 }, *at = (double *)in[w]->t.data + i, was = *at;
+                for (int side = 0; side < 2; side++) {
+                    *at = was + (side ? -step : step);
+                    CHECK_OK(strata_attention_forward(a, &y.q.t, &y.k.t, &y.v.t, &y.o.t, NULL, NULL));
+                    for (int64_t n = 0; n < y.o.elements; n++) sum[side] += get(&y.o.t, n) * x.dout[n];
+                }
+                *at = was;
+                double want = (sum[0] - sum[1]) / (2 * step), got = get(&grad[w]->t, i);
+                if (fabs(want - got) > 1e-6 * (1 + fabs(want)))
+                    FAIL("%s: gradient %d at %lld is %g, differences give %g", s->spec, w, (long long)i, got, want);
+                norm += got * got;
+            }
+            if (s->spec[13] != '0' && !strstr(s->spec, "window=0")) CHECK(norm > 1e-6); /* one key: dq = 0 */
+        }
+        tensors_free(&y);
+        strata_attention_destroy(a);
+        strata_context_destroy(ctx);
+        inputs_free(&x);
+    }
+}
+
+static int allocations;
+static void *counting_alloc(void *user, size_t bytes)
+{
+    (void)user;
+    allocations++;
+    void *p = NULL;
+    return posix_memalign(&p, 64, bytes) == 0 ? p : NULL;
+}
+static void counting_free(void *user, void *p)
+{
+    (void)user;
+    free(p);
+}
+
+static void calls_never_allocate_and_work_is_enough(void)
+{
+    strata_allocator alloc = { counting_alloc, counting_free, NULL };
+    strata_context_config config = { STRATA_INIT(strata_context_config), .allocator = &alloc };
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        for (int c = 0; c < SCORINGS; c++) {
+            const scoring *s = &scorings[c];
+            char text[64];
+            sizes z = { 1, 2, 2, 70, 70, 0, 0 };
+            inputs x = draw(s, &z, 80);
+            strata_context *ctx = NULL;
+            snprintf(text, sizeof text, "isa=%s threads=3", isas[i]);
+            CHECK_OK(strata_context_create(text, &config, &ctx));
+            strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+            strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
+            CHECK_OK(strata_attention_query(a, &info));
+            CHECK_INT(info.lse_parts, s->parts);
+            size_t bytes = (info.work + 63) / 64 * 64;
+            unsigned char *work = aligned_alloc(64, bytes + 64);
+            memset(work, 0xff, bytes + 64); /* NaN, and a sentinel after the end */
+            tensors y = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+            int before = allocations;
+            run(a, &y, work);
+            CHECK_INT(allocations, before);
+            for (int k = 0; k < 64; k++) CHECK(work[info.work + (size_t)k] == 0xff);
+            for (int64_t k = 0; k < y.dq.elements; k++) CHECK(isfinite(get(&y.dq.t, k)));
+            free(work);
+            tensors_free(&y);
+            strata_attention_destroy(a);
+            strata_context_destroy(ctx);
+            inputs_free(&x);
+        }
+}
+
+static int same_bits(const array *a, const array *b)
+{
+    return memcmp(a->t.data, b->t.data, (size_t)a->elements * strata_dtype_size(a->t.dtype)) == 0;
+}
+
+static void bits_do_not_depend_on_threads(void)
+{
+    for (size_t i = 1; i < sizeof isas / sizeof *isas; i++)
+        for (int c = 0; c < SCORINGS; c++) {
+            const scoring *s = &scorings[c];
+            sizes z = { 2, 2, 1, 131, 131, 0, 0 };
+            inputs x = draw(s, &z, 90);
+            tensors y[4];
+            for (int n = 0; n < 4; n++) {
+                strata_context *ctx = context(isas[i], n == 3 ? 2 : n + 1, 1);
+                strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+                y[n] = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+                run(a, &y[n], NULL);
+                strata_attention_destroy(a);
+                strata_context_destroy(ctx);
+                CHECK(same_bits(&y[0].o, &y[n].o) && same_bits(&y[0].lse, &y[n].lse));
+                CHECK(same_bits(&y[0].dq, &y[n].dq) && same_bits(&y[0].dk, &y[n].dk) && same_bits(&y[0].dv, &y[n].dv));
+            }
+            for (int n = 0; n < 4; n++) tensors_free(&y[n]);
+            inputs_free(&x);
+        }
+}
+
+static void the_past_does_not_see_the_future(void)
+{
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        for (int c = 0; c < SCORINGS; c++) {
+            const scoring *s = &scorings[c];
+            sizes z = { 1, 2, 2, 100, 100, 0, 0 };
+            if (!s->causal) continue;
+            inputs x = draw(s, &z, 100);
+            tensors y[2];
+            strata_context *ctx = context(isas[i], 1, 0);
+            strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+            for (int n = 0; n < 2; n++) {
+                y[n] = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+                run(a, &y[n], NULL);
+                double *all[] = { x.q, x.k, x.v };
+                int width[] = { s->d_qk, s->d_qk, s->d_v };
+                for (int w = 0; w < 3; w++)
+                    for (int64_t k = 0; k < (int64_t)200 * width[w]; k++)
+                        if (k / width[w] % 100 > 70) all[w][k] = -3 * all[w][k] + 1;
+            }
+            for (int64_t k = 0; k < (int64_t)200 * s->d_v; k++) {
+                int past = k / s->d_v % 100 <= 70;
+                if (past) CHECK(get(&y[0].o.t, k) == get(&y[1].o.t, k));
+            }
+            for (int n = 0; n < 2; n++) tensors_free(&y[n]);
+            strata_attention_destroy(a);
+            strata_context_destroy(ctx);
+            inputs_free(&x);
+        }
+}
+
+static void smaller_calls_than_planned(void)
+{
+    const scoring *s = &scorings[10];
+    sizes big = { 3, 4, 2, 200, 220, 0, 0 }, z = { 2, 4, 2, 33, 47, 0, 0 };
+    inputs x = draw(s, &z, 110);
+    results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        strata_context *ctx = context(isas[i], 2, 0);
+        strata_attention *a = plan(ctx, s, &big, STRATA_F64);
+        tensors y = tensors_make(s, &z, STRATA_F64, TIME_MAJOR, &x);
+        run(a, &y, NULL);
+        compare(s->spec, "o", &y.o, r.o, r.so, 64);
+        compare(s->spec, "dq", &y.dq, r.dq, r.sdq, 64);
+        compare(s->spec, "dk", &y.dk, r.dk, r.sdk, 64);
+        compare(s->spec, "dv", &y.dv, r.dv, r.sdv, 64);
+        tensors_free(&y);
+        strata_attention_destroy(a);
+        strata_context_destroy(ctx);
+    }
+    results_free(&r);
+    inputs_free(&x);
+}
+
+/* alibi is the caller's to switch on, so it goes through the plan. */
+static void alibi_bias(void)
+{
+    static const int which[] = { 0, 1, 10, 16, 17 };
+    for (size_t c = 0; c < sizeof which / sizeof *which; c++)
+        for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+            for (int dtype = STRATA_F32; dtype <= STRATA_F64; dtype++) {
+                static const sti_key table[] = {
+#include "kernel/attention/keys.def"
+                };
+                scoring s = scorings[which[c]];
+                sizes z = { 1, 4, 2, 77, 77, 0, 0 };
+                s.alibi = 1;
+                inputs x = draw(&s, &z, 120);
+                results r = oracle(&s, &z, x.q, x.k, x.v, x.dout);
+                strata_context *ctx = context(isas[i], 1, 0);
+                sti_spec *tree = NULL;
+                sti_values *v = NULL;
+                sti_attention_shape shape;
+                sti_attention_plan *p = NULL;
+                CHECK_OK(sti_spec_parse_keys(s.spec, "attention", &tree));
+                CHECK_OK(sti_values_bind(tree, "attention", (sti_keys)STI_KEYS(table), &v));
+                CHECK_OK(sti_attention_resolve(v, &(sti_attention_sizes){ 4, 2, s.d_qk, s.d_v, 77 }, &shape));
+                shape.alibi = 1;
+                CHECK_OK(sti_attention_plan_create(ctx, &shape, dtype, 1, 77, 77, 1, &p));
+                tensors y = tensors_make(&s, &z, dtype, PLAIN, &x);
+#define ARRAY(a) { (a).t.data, (a).t.stride[0], (a).t.stride[1], (a).t.stride[2] }
+                sti_attention_call call = { .batch = 1,
+                                            .q_time = 77,
+                                            .k_time = 77,
+                                            .q = ARRAY(y.q),
+                                            .k = ARRAY(y.k),
+                                            .v = ARRAY(y.v),
+                                            .o = ARRAY(y.o),
+                                            .dout = ARRAY(y.dout),
+                                            .dq = ARRAY(y.dq),
+                                            .dk = ARRAY(y.dk),
+                                            .dv = ARRAY(y.dv),
+                                            .lse = { y.lse.t.data, 4 * 77, 77, 1 },
+                                            .lse_part = 4 * 77 };
+                call.work = strata_alloc(ctx, sti_attention_work(p));
+                sti_attention_forward(p, &call);
+                sti_attention_backward(p, &call);
+                compare(s.spec, "o", &y.o, r.o, r.so, 100);
+                compare(s.spec, "lse", &y.lse, r.lse, r.slse, 100);
+                compare(s.spec, "dq", &y.dq, r.dq, r.sdq, 100);
+                compare(s.spec, "dk", &y.dk, r.dk, r.sdk, 200);
+                compare(s.spec, "dv", &y.dv, r.dv, r.sdv, 200);
+                if (s.causal) { /* and the last row, decoded */
+                    size_t bytes = 0;
+                    CHECK_OK(sti_attention_cache_size(p, 77, &bytes, NULL));
+                    void *cache = strata_alloc(ctx, bytes);
+                    CHECK_OK(sti_attention_cache_init(p, 77, cache));
+                    CHECK_OK(sti_attention_cache_append(p, cache, 0, 76, &call.k, &call.v));
+                    sti_attention_array last[] = { call.q, call.k, call.v, call.o };
+                    array *from[] = { &y.q, &y.k, &y.v, &y.o };
+                    for (int n = 0; n < 4; n++)
+                        last[n].data =
+                            (char *)last[n].data + (size_t)(76 * from[n]->t.stride[2]) * strata_dtype_size(dtype);
+                    CHECK_OK(sti_attention_step(p, cache, bytes, (const int64_t[]){ 76 }, 1, &last[0], &last[1],
+                                                &last[2], &last[3], call.work));
+                    compare(s.spec, "o", &y.o, r.o, r.so, 100);
+                    strata_free(ctx, cache);
+                }
+                strata_free(ctx, call.work);
+                tensors_free(&y);
+                sti_attention_plan_destroy(p);
+                sti_values_free(v);
+                sti_spec_free(tree);
+                strata_context_destroy(ctx);
+                results_free(&r);
+                inputs_free(&x);
+            }
+}
+
+static void flops_count_the_pairs_of_the_mask(void)
+{
+    for (int c = 0; c < SCORINGS; c++) {
+        const scoring *s = &scorings[c];
+        sizes z = { 2, 4, 2, 50, 60, 20, 3 };
+        strata_context *ctx = context("c", 1, 0);
+        strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+        strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
+        double fwd = 0, bwd = 0, pairs = 0;
+        CHECK_OK(strata_attention_query(a, &info));
+        for (int part = 0; part < s->parts; part++)
+            for (int64_t i = z.q_pos; i < z.q_pos + z.tq; i++)
+                for (int64_t j = z.k_pos; j < z.k_pos + z.tk; j++)
+                    for (int l = 0; l < s->part[part].n; l++)
+                        if (in_level(s, &s->part[part], l, i, j, z.q_pos + z.tq)) {
+                            int v = s->vrank[0] ? s->vrank[l] : l ? 0 : s->d_v, r = s->part[part].rank[l];
+                            fwd += 2 * 8 * (r + v);
+                            bwd += 2 * 8 * (3 * r + 2 * v);
+                            pairs += part == 0 && l == 0;
+                        }
+        CHECK(info.flops_fwd == fwd && info.flops_bwd == bwd && info.pairs == pairs);
+        strata_attention_destroy(a);
+        strata_context_destroy(ctx);
+    }
+    strata_context *ctx = context("c", 1, 0);
+    sizes z = { 1, 2, 2, 1000, 1000, 0, 0 };
+    strata_attention *a = plan(ctx, &scorings[0], &z, STRATA_F32);
+    strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
+    CHECK_OK(strata_attention_query(a, &info));
+    CHECK(info.flops_fwd == 2.0 * 2 * (1000.0 * 1001 / 2) * (5 + 3)); /* T (T + 1) / 2 */
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+}
+
+static void memory_grows_with_time_only(void)
+{
+    strata_context *ctx = context("native", 2, 0);
+    sizes z = { 1, 8, 8, 65536, 65536, 0, 0 };
+    scoring s = { "score=mlr ranks=16,16,16,16 gain=count", 64, 64, 1, 1, { { 0 } }, { 0 }, 0 };
+    strata_attention *a = plan(ctx, &s, &z, STRATA_F32);
+    strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
+    CHECK_OK(strata_attention_query(a, &info));
+    CHECK(info.work < (size_t)8 << 20); /* a T x T matrix has 16 GiB */
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+}
+
+static void two_softmaxes_sum_to_two_and_one_to_one(void)
+{
+    float q[40 * 4], one[40 * 2], o[40 * 2];
+    for (int i = 0; i < 160; i++) q[i] = (float)sti_normal(1, 2, (uint64_t)i);
+    for (int i = 0; i < 80; i++) one[i] = 1;
+    for (int two = 0; two < 2; two++) {
+        strata_attention_problem p = {
+            STRATA_INIT(strata_attention_problem), .batch = 1, .heads = 1, .q_time = 40, .d_qk = 4, .d_v = 2
+        };
+        strata_context *ctx = context("native", 1, 0);
+        strata_attention *a = NULL;
+        CHECK_OK(strata_attention_create(ctx, two ? "score=gswa window=3" : "score=gswa window=3 form=one", &p, &a));
+        strata_tensor tq = strata_view4(q, STRATA_F32, 1, 1, 40, 4), tv = strata_view4(one, STRATA_F32, 1, 1, 40, 2);
+        strata_tensor to = strata_view4(o, STRATA_F32, 1, 1, 40, 2);
+        CHECK_OK(strata_attention_forward(a, &tq, &tq, &tv, &to, NULL, NULL));
+        for (int i = 0; i < 80; i++) CHECK(fabs((double)o[i] - (two ? 2 : 1)) < 1e-5);
+        strata_attention_destroy(a);
+        strata_context_destroy(ctx);
+    }
+}
+
+static void bad_specs_are_refused_with_a_reason(void)
+{
+    static const struct {
+        const char *spec, *text;
+        strata_status status;
+    } bad[] = {
+        { "score=mlr", "ranks", STRATA_E_SPEC },
+        { "score=mlr ranks=4,4 window=3", "no key window", STRATA_E_SPEC },
+        { "score=window", "window=w", STRATA_E_SPEC },
+        { "score=standard ranks=4,4", "no key ranks", STRATA_E_SPEC },
+        { "score=mlr ranks=4,4 blocks=8,16", "16", STRATA_E_SPEC },
+        { "score=mlr ranks=4,2,2 blocks=64,24,5", "divide", STRATA_E_SPEC },
+        { "score=mlr ranks=4,4 blocks=8,16 depth=distance", "larger", STRATA_E_SPEC },
+        { "score=mlr ranks=4,4 levels=3", "levels=3", STRATA_E_SPEC },
+        { "score=mlr ranks=4,4 vranks=8", "1 entries for 2", STRATA_E_SPEC },
+        { "score=mlr ranks=4,5", "sum to 9 but d_qk is 8", STRATA_E_SHAPE },
+        { "score=mlr ranks=4,4 vranks=4,3", "sum to 7 but d_v is 8", STRATA_E_SHAPE },
+        { "score=mlr levels=3", "divide", STRATA_E_SHAPE },
+        { "score=mlr ranks=0,8", "ranks", STRATA_E_SPEC },
+        { "score=gswa ranks=4,2 window=3", "sum to 6 but d_qk is 8", STRATA_E_SHAPE },
+        { "score=gswa ranks=4,2,2 window=3", "3", STRATA_E_SPEC },
+        { "score=bilinear-mlr", "ranks", STRATA_E_SPEC },
+        { "score=bilinear-mlr ranks=4,4", "12 but d_qk is 8", STRATA_E_SHAPE },
+        { "scale=big", "scale=big", STRATA_E_SPEC },
+        { "scale=nan", "scale=nan", STRATA_E_SPEC },
+        { "socre=mlr", "score", STRATA_E_SPEC },
+        { "score=mrl", "mrl", STRATA_E_SPEC },
+        { "heads=4", "heads", STRATA_E_SPEC },
+        { "pos=alibi", "mixer", STRATA_E_SPEC },
+        { "causal=2", "causal", STRATA_E_SPEC },
+        { "window=3", "no key window", STRATA_E_SPEC },
+        { "score=window window=-1", "window", STRATA_E_SPEC },
+    };
+    strata_attention_problem p = { STRATA_INIT(strata_attention_problem), .batch = 1, .heads = 2, .q_time = 40,
+                                   .d_qk = 8 };
+    strata_context *ctx = context("c", 1, 0);
+    strata_attention *a = NULL;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (bad[i].status == STRATA_E_SPEC)
+            CHECK_STATUS(strata_attention_check(bad[i].spec), STRATA_E_SPEC);
+        else
+            CHECK_OK(strata_attention_check(bad[i].spec));
+        a = (void *)&p;
+        CHECK_STATUS(strata_attention_create(ctx, bad[i].spec, &p, &a), bad[i].status);
+        CHECK_ERROR_TEXT(bad[i].text);
+        CHECK(!a);
+    }
+    strata_attention_problem wrong = p;
+    wrong.kv_heads = 3;
+    CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_SHAPE);
+    wrong = p;
+    wrong.dtype = STRATA_BF16;
+    CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_DTYPE);
+    wrong = p;
+    wrong.cu_seqlens = &p.batch;
+    CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_UNSUPPORTED);
+    wrong = p;
+    wrong.batch = INT64_MAX / 4;
+    CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_SHAPE);
+
+    CHECK_OK(strata_attention_create(ctx, "", &p, &a));
+    float x[640] = { 0 };
+    strata_tensor t = strata_view4(x, STRATA_F32, 1, 2, 40, 8), u = t;
+    CHECK_STATUS(strata_attention_forward(a, &t, &t, NULL, &t, NULL, NULL), STRATA_E_INVALID);
+    u.shape[1] = 1;
+    CHECK_STATUS(strata_attention_forward(a, &t, &u, &t, &t, NULL, NULL), STRATA_E_SHAPE);
+    u = t;
+    u.dtype = STRATA_F64;
+    CHECK_STATUS(strata_attention_forward(a, &t, &t, &u, &t, NULL, NULL), STRATA_E_DTYPE);
+    u = t;
+    u.stride[3] = 2;
+    CHECK_STATUS(strata_attention_forward(a, &t, &t, &u, &t, NULL, NULL), STRATA_E_SHAPE);
+    u = t;
+    u.shape[2] = 41;
+    CHECK_STATUS(strata_attention_forward(a, &u, &t, &t, &t, NULL, NULL), STRATA_E_SHAPE);
+    CHECK_STATUS(strata_attention_backward(a, &t, &t, &t, &t, &t, &t, &t, &t, &t, NULL), STRATA_E_INVALID);
+    CHECK_ERROR_TEXT("train");
+    strata_attention_destroy(a);
+    strata_attention_destroy(NULL);
+    strata_context_destroy(ctx);
+}
+
+static void canonical_keys_make_the_same_plan(void)
+{
+    for (int c = 0; c < SCORINGS; c++) {
+        const scoring *s = &scorings[c];
+        sizes z = { 1, 2, 2, 40, 40, 0, 0 };
+        strata_context *ctx = context("c", 1, 0);
+        strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+        scoring again = *s;
+        again.spec = strata_attention_spec(a);
+        strata_attention *b = plan(ctx, &again, &z, STRATA_F32);
+        CHECK_STR(strata_attention_spec(b), strata_attention_spec(a));
+        strata_attention_destroy(a);
+        strata_attention_destroy(b);
+        strata_context_destroy(ctx);
+    }
+    strata_context *ctx = context("c", 1, 0);
+    sizes z = { 1, 1, 1, 37, 37, 0, 0 };
+    scoring s = { "score=mlr levels=4", 8, 8, 1, 1, { { 0 } }, { 0 }, 0 };
+    strata_attention *a = plan(ctx, &s, &z, STRATA_F32);
+    CHECK_STR(strata_attention_spec(a),
+              "score=mlr causal=1 scale=sp ranks=2,2,2,2 blocks=64,32,16,8 levels=4 gain=none "
+              "depth=block");
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+}
+
+/* ---- the exponential -------------------------------------------------------------------------------------------- */
+
+#include "core/real.h"
+#define VB 16
+#define REAL float
+#define INT int32_t
+#define UINT uint32_t
+#define SFX _test
+#define STI_VECTOR_F32
+#include "backend/cpu/vector.inc"
+
+static void exponential_within_three_ulp(void)
+{
+    double most = 0;
+    for (int i = 0; i < 400000; i++) {
+        float x = -126.0f * (float)i / 400000.0f * (i % 3 ? 1.0f : 0.01f);
+        double y = (double)expbase_test(splat_test(x))[0], want = exp2((double)x);
+        most = fmax(most, fabs(y - want) / (double)(nextafterf((float)want, 2) - (float)want));
+    }
+    CHECK(most > 0 && most <= 3);
+    CHECK(expbase_test(splat_test(0))[0] == 1.0f);
+    CHECK(expbase_test(splat_test(-126.5f))[1] == 0.0f);
+    CHECK(expbase_test(splat_test(-INFINITY))[2] == 0.0f);
+    CHECK(expbase_test(splat_test(-FLT_MAX))[3] == 0.0f);
+    CHECK(larger_test(splat_test(1), splat_test(2))[0] == 2.0f);
+    CHECK(choose_test(splat_test(1) > splat_test(2), splat_test(3), splat_test(4))[0] == 4.0f);
+}
+
+TESTS(T(equals_oracle_at_every_length), T(equals_oracle_at_length_300), T(equals_oracle_with_offsets_and_groups),
+      T(step_equals_forward), T(sequences_step_at_their_own_positions), T(bad_caches_are_refused),
+      T(nothing_is_read_past_an_array), T(gradients_are_those_of_forward), T(calls_never_allocate_and_work_is_enough),
+      T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future), T(smaller_calls_than_planned),
+      T(alibi_bias), T(flops_count_the_pairs_of_the_mask), T(memory_grows_with_time_only),
+      T(two_softmaxes_sum_to_two_and_one_to_one), T(bad_specs_are_refused_with_a_reason),
+      T(canonical_keys_make_the_same_plan), T(exponential_within_three_ulp))
