@@ -28,16 +28,19 @@ STRATA_API const char *strata_mixer_spec(const strata_mixer *m); /* borrowed, ca
 STRATA_API strata_status strata_mixer_init(const strata_mixer *m, uint64_t seed, void *params);
 STRATA_API double strata_mixer_flops(const strata_mixer *m, int64_t batch, int64_t time, int32_t backward);
 
-/** y = mixer(x). Keeps in the plan what backward needs: one thread at a time. Allocates: never. */
+/** y = mixer(x). Tensors are (batch, time, width), contiguous, of the plan's type; batch and time may be smaller than
+ *  planned. Keeps in the plan what backward needs: one thread at a time. @return OK | E_SHAPE | E_DTYPE | E_INVALID.
+ * Allocates: never. */
 STRATA_API strata_status strata_mixer_forward(strata_mixer *m, const void *params, const strata_tensor *x,
                                               const strata_tensor *y);
-/** After forward with the same x: dparams += , dx = . */
+/** After forward with the same x: dparams += (NULL: not wanted), dx = (NULL: not wanted). Needs train = 1. */
 STRATA_API strata_status strata_mixer_backward(strata_mixer *m, const void *params, const strata_tensor *x,
                                                const strata_tensor *dy, void *dparams, const strata_tensor *dx);
 /** Bytes of one sequence's state; the block is relocatable and starts from strata_mixer_state_init. Needs train = 0. */
 STRATA_API size_t strata_mixer_state_bytes(const strata_mixer *m);
 STRATA_API strata_status strata_mixer_state_init(const strata_mixer *m, void *state);
-/** Forward over new tokens with the state: x (batch, n, width), n >= 1; pos (batch): tokens already consumed. */
+/** Forward over new tokens with the state: x (batch, n, width), n >= 1; pos (batch): tokens already consumed; state:
+ *  batch blocks of state_bytes. @return OK | E_SPACE (past the planned time) | E_UNSUPPORTED (causal=0) | … */
 STRATA_API strata_status strata_mixer_step(strata_mixer *m, const void *params, void *state, const int64_t *pos,
                                            const strata_tensor *x, const strata_tensor *y);
 

@@ -1,17 +1,18 @@
 #ifndef STI_LAYER_H
 #define STI_LAYER_H
 /* Layer classes: what a block is made of besides its mixer. A class lives in its own folder and exports
- * `sti_layer_class_NAME`. Roles: "norm" and "mlp" are chosen by model specs; the others are called by name. */
+ * `sti_layer_class_NAME`. Roles: "norm" and "mlp" are chosen by model specs; "stage" is called by name, through the
+ * sti_graph_ function of its folder, and has no build. */
 
 #include "core/graph.h"
 #include "core/spec.h"
 
 typedef struct sti_layer_class {
-    const char *kind, *role, *summary; /* role: "norm", "mlp" */
+    const char *kind, *role, *summary; /* role: "norm", "mlp", "stage" */
     sti_keys keys;
     const char *const *examples;
     /* As sti_mixer_class.build; `width` is that of the input and of the output. */
-    int32_t (*build)(sti_graph *g, const char *name, sti_values *v, int64_t width, int32_t in);
+    int32_t (*build)(sti_graph *g, const char *name, sti_values *v, int64_t width, int32_t in); /* NULL: "stage" */
 } sti_layer_class;
 
 int32_t sti_layer_class_count(void);

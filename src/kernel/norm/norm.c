@@ -43,7 +43,7 @@ void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *
 {
     const sti_norm_loops *l = loops_of(ctx, dtype);
     const int64_t span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
-    const size_t e = strata_dtype_size(dtype), row = (size_t)n->width * e;
+    const size_t e = strata_dtype_size(dtype), row = (size_t)(n->stride ? n->stride : n->width) * e;
 #pragma omp parallel for num_threads(sti_threads_for(ctx, rows * n->width, 8192))
     for (int64_t c = 0; c < chunks; c++) {
         const size_t first = (size_t)(c * span);
@@ -66,7 +66,7 @@ void sti_norm_backward(const strata_context *ctx, int32_t dtype, const sti_norm 
 {
     const sti_norm_loops *l = loops_of(ctx, dtype);
     const int64_t w = n->width, span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
-    const size_t e = strata_dtype_size(dtype), row = (size_t)w * e;
+    const size_t e = strata_dtype_size(dtype), row = (size_t)(n->stride ? n->stride : w) * e;
     double *sums = dgain || dbias ? work : NULL;
     const int threads = sti_threads_for(ctx, rows * w, 8192);
 #pragma omp parallel for num_threads(threads)

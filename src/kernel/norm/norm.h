@@ -7,12 +7,13 @@
 
 typedef struct sti_norm {
     int64_t width;
+    int64_t stride; /* elements from one row to the next, in x, y, dy and dx; 0: width */
     double eps;
     bool center; /* layer norm; false: RMS norm, whose mean is 0 */
     bool bias;
 } sti_norm;
 
-/* y (rows, width) from x (rows, width), both contiguous; y may be x. stat (rows, 2), of the same type: mean and 1/std
+/* y (rows, width) from x (rows, width); y may be x. stat (rows, 2), of the same type: mean and 1/std
  * of each row, what backward needs besides x; NULL: not wanted. bias is not read unless n->bias. Threads: the
  * context's; rows are computed alone. */
 void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
@@ -25,8 +26,11 @@ void sti_norm_backward(const strata_context *ctx, int32_t dtype, const sti_norm 
                        void *work);
 size_t sti_norm_work(int64_t width);
 
-/* Leaf stage over buffer `in`, whose width is groups * n->width. Parameters NAME.weight (init 1) and, with n->bias,
- * NAME.bias (init 0). Returns the output buffer. */
+/* Leaf stage over buffer `in`, whose width is heads * n->width. Parameters NAME.weight (init 1) and, with n->bias,
+ * NAME.bias (init 0), shared by the heads. Returns the output buffer. */
 int32_t sti_graph_norm(sti_graph *g, const char *name, const sti_norm *n, int32_t in);
+/* Each head consists of slices that are normalised apart: width[slices], parameters NAME.1.weight, NAME.1.bias, … */
+int32_t sti_graph_norm_slices(sti_graph *g, const char *name, const sti_norm *n, int32_t slices, const int64_t *width,
+                              int32_t in);
 
 #endif

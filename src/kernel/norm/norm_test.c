@@ -45,10 +45,10 @@ static void formula(const sti_norm *n, int64_t i, double *out, double *size)
     }
 }
 
-static const sti_norm kinds[] = { { WIDTH, 1e-5, true, true },
-                                  { WIDTH, 1e-5, true, false },
-                                  { WIDTH, 1e-5, false, false },
-                                  { WIDTH, 0.5, false, true } };
+static const sti_norm kinds[] = { { WIDTH, 0, 1e-5, true, true },
+                                  { WIDTH, 0, 1e-5, true, false },
+                                  { WIDTH, 0, 1e-5, false, false },
+                                  { WIDTH, 0, 0.5, false, true } };
 static const char *specs[] = { "threads=1 isa=c", "threads=2 isa=avx2", "threads=3" };
 
 static void values(void)
@@ -122,6 +122,23 @@ static void gradients(void)
     strata_context_destroy(ctx);
 }
 
+/* Rows that stand apart: what lies between them is not touched. */
+static void strided(void)
+{
+    static double wide[ROWS * (WIDTH + 3)], out[ROWS * (WIDTH + 3)];
+    strata_context *ctx = context("threads=2");
+    sti_norm n = kinds[0];
+    fill();
+    for (int i = 0; i < ROWS * (WIDTH + 3); i++) out[i] = 7;
+    for (int i = 0; i < N; i++) wide[i / WIDTH * (WIDTH + 3) + i % WIDTH] = x[i];
+    sti_norm_forward(ctx, STRATA_F64, &n, ROWS, x, gain, bias, y, stat);
+    n.stride = WIDTH + 3;
+    sti_norm_forward(ctx, STRATA_F64, &n, ROWS, wide, gain, bias, out, stat);
+    for (int i = 0; i < ROWS * (WIDTH + 3); i++)
+        CHECK(i % (WIDTH + 3) < WIDTH ? out[i] == y[i / (WIDTH + 3) * WIDTH + i % (WIDTH + 3)] : out[i] == 7);
+    strata_context_destroy(ctx);
+}
+
 static void repeatable(void)
 {
     static double work[1 << 14];
@@ -141,4 +158,4 @@ static void repeatable(void)
     }
 }
 
-TESTS(T(values), T(gradients), T(repeatable))
+TESTS(T(values), T(gradients), T(strided), T(repeatable))
