@@ -150,6 +150,29 @@ if command -v cc >/dev/null 2>&1; then
     fi
 fi
 
+# Registry: a name of the golden list that is missing
+mkdir -p "$work/reg/generated/registry"
+cp "$tools/../tests/golden/registry.txt" "$work/names"
+while IFS= read -r name; do
+    mkdir -p "$work/reg/generated/registry/$(dirname "$name")"
+    echo "X(${name##*/})" >>"$work/reg/generated/registry/${name%/*}.def"
+done <"$work/names"
+registry() { # registry EXPECTED-STATUS
+    if "$tools/check_registry" "$work/reg" >"$work/out"; then status=0; else status=1; fi
+    if [ $status -eq "$1" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL  check_registry: status $status, not $1"
+        cat "$work/out"
+    fi
+}
+registry 0
+echo "X(newcomer)" >>"$work/reg/generated/registry/kernel.def"
+registry 0
+: >"$work/reg/generated/registry/kernel.def"
+registry 1
+
 # Suite: a dying program, and one without its last line, are failures
 mkdir -p "$work/build"
 suite() { # suite EXPECTED-LAST-LINE SCRIPT...
