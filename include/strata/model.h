@@ -38,6 +38,8 @@ STRATA_API void strata_model_destroy(strata_model *m);
 STRATA_API const char *strata_model_spec(const strata_model *m); /* canonical, borrowed */
 STRATA_API const char *strata_model_task(const strata_model *m); /* "text" */
 STRATA_API const char *strata_model_path(const strata_model *m); /* the file that was loaded */
+/** JSON text of the checkpoint's metadata (borrowed): model, task, config, data files, progress. */
+STRATA_API const char *strata_model_meta(const strata_model *m);
 STRATA_API int64_t strata_model_step(const strata_model *m);
 STRATA_API int64_t strata_model_tokens(const strata_model *m); /* training tokens seen */
 STRATA_API int64_t strata_model_context(const strata_model *m);

@@ -19,7 +19,8 @@ typedef struct strata_config_item {
     const char *def;
 } strata_config_item;
 
-/** @param task "text" (the task's keys stand beside those of train and model). @return OK | E_SPEC (nearest name) */
+/** Keys: `model.spec` (the model's spec string), `train.*`, and the task's own ("text.tokenizer", …).
+ *  @param task "text"  @return OK | E_SPEC (nearest name) | E_MEMORY */
 STRATA_API strata_status strata_config_create(const strata_context *ctx, const char *task, strata_config **out);
 STRATA_API void strata_config_destroy(strata_config *c);
 /** Set one key; `source` is shown by config --show. @return OK | E_SPEC (unknown key, nearest name; bad value, bounds)
@@ -43,7 +44,13 @@ typedef struct strata_progress {
     int32_t event;    /* STRATA_EVENT_* */
     const char *text; /* borrowed: a line for people ("checkpoint runs/a/step-2000.safetensors"), or NULL */
 } strata_progress;
-enum { STRATA_EVENT_STEP, STRATA_EVENT_EVAL, STRATA_EVENT_CHECKPOINT, STRATA_EVENT_NOTE };
+enum {
+    STRATA_EVENT_STEP,       /* a step is done; loss is that of this step */
+    STRATA_EVENT_EVAL,       /* val_loss is known */
+    STRATA_EVENT_CHECKPOINT, /* text names the file */
+    STRATA_EVENT_NOTE,       /* text */
+    STRATA_EVENT_TICK        /* within a step or an evaluation: nothing new, but the run may be stopped here */
+};
 /** @return 0 to go on; non-zero: write a checkpoint and stop (strata_train then returns E_INTERRUPTED). */
 typedef int (*strata_progress_fn)(void *user, const strata_progress *p);
 
