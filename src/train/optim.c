@@ -1,0 +1,124 @@
+/* AdamW, gradient norm, schedules. */
+
+#include "train/optim.h"
+
+#include <math.h>
+
+#include "core/real.h"
+
+enum { CHUNK = 1 << 14 };
+
+typedef struct rule { /* AdamW for one tensor and one step */
+    double scale, beta1, beta2, eps;
+    double m_hat, v_hat; /* bias corrections, 1 / (1 - beta^t) */
+    double rate, decay;  /* lr f, and lr f wd */
+} rule;
+
+#define REAL float
+#define SFX _f32
+#define SQRT sqrtf
+#include "train/optim.inc"
+#undef REAL
+#undef SFX
+#undef SQRT
+#define REAL double
+#define SFX _f64
+#define SQRT sqrt
+#include "train/optim.inc"
+
+typedef struct chunk {
+    int64_t first, count;
+    double lr_mult;
+    bool decay;
+} chunk;
+
+struct sti_optim {
+    strata_context *ctx; /* shared */
+    int32_t dtype;
+    chunk *chunk;
+    double *sum; /* one per chunk */
+    int64_t nchunk;
+};
+
+strata_status sti_optim_create(const strata_context *ctx, const sti_params *table, int32_t dtype, sti_optim **out)
+{
+    *out = NULL;
+    int64_t n = 0;
+    for (int32_t i = 0; i < table->count; i++)
+        if (table->p[i].tied < 0) n += sti_ceil_div(table->p[i].count, CHUNK);
+    sti_optim *o = sti_heap(sizeof *o);
+    if (o) {
+        o->chunk = sti_heap((size_t)STI_MAX(n, 1) * sizeof *o->chunk);
+        o->sum = sti_heap((size_t)STI_MAX(n, 1) * sizeof *o->sum);
+    }
+    if (!o || !o->chunk || !o->sum) {
+        sti_optim_destroy(o);
+        return sti_fail(STRATA_E_MEMORY, "out of memory");
+    }
+    o->ctx = sti_context_ref(ctx);
+    o->dtype = dtype;
+    for (int32_t i = 0; i < table->count; i++) {
+        const sti_param *p = &table->p[i];
+        if (p->tied >= 0) continue;
+        for (int64_t at = 0; at < p->count; at += CHUNK)
+            o->chunk[o->nchunk++] =
+                (chunk){ p->offset + at, STI_MIN(p->count - at, (int64_t)CHUNK), p->lr_mult, p->ndim >= 2 };
+    }
+    *out = o;
+    return STRATA_OK;
+}
+
+void sti_optim_destroy(sti_optim *o)
+{
+    if (!o) return;
+    sti_heap_free(o->chunk);
+    sti_heap_free(o->sum);
+    strata_context_destroy(o->ctx);
+    sti_heap_free(o);
+}
+
+double sti_optim_norm(const sti_optim *o, const void *grads)
+{
+    double sum = 0;
+#pragma omp parallel for schedule(static) num_threads(o->ctx->threads)
+    for (int64_t k = 0; k < o->nchunk; k++) {
+        const chunk *c = &o->chunk[k];
+        o->sum[k] = o->dtype == STRATA_F64 ? square_sum_f64(grads, c->first, c->count)
+                                           : square_sum_f32(grads, c->first, c->count);
+    }
+    for (int64_t k = 0; k < o->nchunk; k++) sum += o->sum[k];
+    return sqrt(sum);
+}
+
+void sti_optim_step(const sti_optim *o, const sti_adamw *a, double lr, int64_t t, double scale, const void *grads,
+                    void *params, void *m, void *v)
+{
+    const double m_hat = 1 / (1 - pow(a->beta1, (double)t)), v_hat = 1 / (1 - pow(a->beta2, (double)t));
+#pragma omp parallel for schedule(static) num_threads(o->ctx->threads)
+    for (int64_t k = 0; k < o->nchunk; k++) {
+        const chunk *c = &o->chunk[k];
+        const double rate = lr * c->lr_mult;
+        const rule r = { .scale = scale,
+                         .beta1 = a->beta1,
+                         .beta2 = a->beta2,
+                         .eps = a->eps,
+                         .m_hat = m_hat,
+                         .v_hat = v_hat,
+                         .rate = rate,
+                         .decay = c->decay ? rate * a->weight_decay : 0 };
+        if (o->dtype == STRATA_F64)
+            update_f64(&r, grads, params, m, v, c->first, c->count);
+        else
+            update_f32(&r, grads, params, m, v, c->first, c->count);
+    }
+}
+
+double sti_schedule_rate(const sti_schedule *s, int64_t t)
+{
+    const double pi = 3.14159265358979323846;
+    if (t <= s->warmup) return s->lr * (double)t / (double)s->warmup;
+    if (!s->cosine) return s->lr;
+    if (t >= s->steps) return s->min_lr;
+    double done = (double)(t - s->warmup) / (double)(s->steps - s->warmup);
+    return s->min_lr + (s->lr - s->min_lr) * 0.5 * (1 + cos(pi * done));
+}

@@ -1,0 +1,20 @@
+#ifndef STI_RUN_H
+#define STI_RUN_H
+/* Training runs and evaluation, for any task. */
+
+#include "train/state.h"
+
+/* strata_train, for a task that the caller has created and not loaded. */
+strata_status sti_run_train(const strata_context *ctx, const strata_config *c, sti_task *task, const char *const *data,
+                            int32_t ndata, const char *out_dir, strata_progress_fn fn, void *user);
+
+/* Return non-zero to stop. */
+typedef int (*sti_tick_fn)(void *user);
+
+/* Mean loss over the task's validation data, every scorable token once, or over about max_tokens of them (0: all) in
+ * windows spread evenly. tick (may be NULL) is asked between batches; E_INTERRUPTED when it wants to stop. E_SHAPE
+ * when there is nothing to score, E_NUMERIC when the loss is not finite. */
+strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, sti_tick_fn tick, void *user,
+                               double *nats, int64_t *tokens);
+
+#endif

@@ -1,0 +1,55 @@
+#ifndef STI_TASK_H
+#define STI_TASK_H
+/* What a model is trained for: where its batches come from. The trainer knows only this table; tasks live in
+ * src/task/NAME and export `sti_task_class_NAME`. */
+
+#include "core/context.h"
+#include "train/config.h"
+
+typedef struct sti_task sti_task;
+
+enum { STI_TASK_PIECE = 16 }; /* bytes of text that one token may stand for */
+
+typedef enum sti_task_use {
+    STI_TASK_TRAIN, /* the files hold training and validation data, as the task's keys say */
+    STI_TASK_EVAL   /* everything in the files is validation data */
+} sti_task_use;
+
+typedef struct sti_task_file { /* what a checkpoint remembers of a data file */
+    char *path;                /* absolute. owned */
+    uint64_t bytes;            /* decompressed */
+    char hash[33];
+    int32_t validation; /* 1: all of it is validation data */
+} sti_task_file;
+
+typedef struct sti_task_class {
+    const char *kind, *summary;
+    sti_keys keys; /* of the section KIND */
+    /* Set t->vocab and t->data; no file is opened. */
+    strata_status (*create)(sti_task *t, const strata_config *c);
+    void (*destroy)(sti_task *t); /* frees t->data, also half-made */
+    /* Read the files and fill t->file. `time`: length of the sequences asked for later.
+     * E_IO | E_FORMAT (empty, foreign) | E_SHAPE (too short for `time`). */
+    strata_status (*load)(sti_task *t, sti_task_use use, const char *const *path, int32_t npath, int64_t time);
+    /* Micro-batch `index` of a training run, the same for the same (seed, index): (batch, time) ids and their targets,
+     * -1 where nothing is scored. Never allocates. */
+    void (*batch)(const sti_task *t, uint64_t seed, int64_t index, int64_t batch, int64_t time, int32_t *tokens,
+                  int32_t *targets);
+    /* Validation data in windows of `time` (0: none), which together score every scorable token exactly once. */
+    int64_t (*eval_windows)(const sti_task *t, int64_t time);
+    void (*eval_window)(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets);
+    /* Generation: text to ids (at most `bytes` of them; E_INVALID where the task refuses the text), and back. */
+    strata_status (*encode)(const sti_task *t, const char *text, size_t bytes, int32_t *token, int64_t *n);
+    size_t (*decode)(const sti_task *t, int32_t token, char bytes[STI_TASK_PIECE]);
+} sti_task_class;
+
+struct sti_task {
+    const sti_task_class *cls;
+    strata_context *ctx; /* shared */
+    int64_t vocab;
+    sti_task_file *file; /* owned */
+    int32_t nfile;
+    void *data; /* the class's */
+};
+
+#endif
