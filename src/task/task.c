@@ -1,0 +1,188 @@
+/* The tasks that are registered, and the public calls that need to know them: configuration, training, evaluation. */
+
+#include "task/registry.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "train/run.h"
+
+#define X(name) extern const sti_task_class sti_task_class_##name;
+#include "registry/task.def"
+#undef X
+
+static const sti_task_class *const classes[] = {
+#define X(name) &sti_task_class_##name,
+#include "registry/task.def"
+#undef X
+};
+
+int32_t sti_task_class_count(void)
+{
+    return (int32_t)STI_COUNT(classes);
+}
+
+const sti_task_class *sti_task_class_at(int32_t i)
+{
+    return i >= 0 && i < sti_task_class_count() ? classes[i] : NULL;
+}
+
+strata_status sti_task_class_find(const char *kind, const sti_task_class **out)
+{
+    const char *names[STI_COUNT(classes)];
+    for (size_t i = 0; i < STI_COUNT(classes); i++) {
+        names[i] = classes[i]->kind;
+        if (strcmp(names[i], kind) != 0) continue;
+        *out = classes[i];
+        return STRATA_OK;
+    }
+    const char *near = sti_nearest(kind, names, (int32_t)STI_COUNT(classes));
+    if (near) return sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; did you mean \"%s\"?", kind, near);
+    return sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; there is \"%s\"", kind, names[0]);
+}
+
+strata_status sti_task_create(const strata_context *ctx, const strata_config *c, sti_task *t)
+{
+    *t = (sti_task){ 0 };
+    STI_TRY(sti_task_class_find(sti_config_task(c), &t->cls));
+    t->ctx = sti_context_ref(ctx);
+    strata_status st = t->cls->create(t, c);
+    if (st != STRATA_OK) sti_task_destroy(t);
+    return st;
+}
+
+void sti_task_destroy(sti_task *t)
+{
+    if (!t->cls) return;
+    t->cls->destroy(t);
+    for (int32_t i = 0; i < t->nfile; i++) sti_heap_free(t->file[i].path);
+    sti_heap_free(t->file);
+    strata_context_destroy(t->ctx);
+    *t = (sti_task){ 0 };
+}
+
+strata_status strata_config_create(const strata_context *ctx, const char *task, strata_config **out)
+{
+    (void)ctx;
+    if (!out) return sti_fail(STRATA_E_INVALID, "strata_config_create: out is NULL");
+    *out = NULL;
+    const sti_task_class *cls = NULL;
+    STI_TRY(sti_task_class_find(task ? task : "", &cls));
+    return sti_config_create(cls->kind, cls->keys, out);
+}
+
+strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data, int32_t ndata,
+                           const char *out_dir, strata_progress_fn fn, void *user)
+{
+    if (!ctx || !c || !out_dir || ndata < 0 || (ndata > 0 && !data))
+        return sti_fail(STRATA_E_INVALID, "strata_train: a NULL argument");
+    if (ndata == 0) return sti_fail(STRATA_E_INVALID, "no data file was given");
+    sti_task task;
+    STI_TRY(sti_task_create(ctx, c, &task));
+    strata_status st = sti_run_train(ctx, c, &task, data, ndata, out_dir, fn, user);
+    sti_task_destroy(&task);
+    return st;
+}
+
+/* ---- of a checkpoint ---------------------------------------------------------------------------------------- */
+strata_status sti_task_of_model(const strata_model *m, sti_json **json, strata_config **config, sti_task *t)
+{
+    *t = (sti_task){ 0 };
+    *json = NULL;
+    *config = NULL;
+    strata_status st = sti_json_parse(m->meta, strlen(m->meta), json);
+    if (st == STRATA_OK) st = strata_config_create(m->ctx, m->task, config);
+    if (st == STRATA_OK) st = sti_state_config(*json, *config);
+    if (st == STRATA_OK) st = sti_task_create(m->ctx, *config, t);
+    if (st == STRATA_OK && t->vocab != m->plan->vocab)
+        st = sti_fail(STRATA_E_FORMAT, "the model has a vocabulary of %lld, but its task one of %lld",
+                      (long long)m->plan->vocab, (long long)t->vocab);
+    if (st == STRATA_E_SPEC) st = sti_fail_prefix(STRATA_E_FORMAT, "metadata");
+    if (st != STRATA_OK) {
+        sti_task_destroy(t);
+        strata_config_destroy(*config);
+        sti_json_free(*json);
+        *config = NULL;
+        *json = NULL;
+        return sti_fail_prefix(st, "%s", m->path);
+    }
+    return STRATA_OK;
+}
+
+/* The run's own validation data: its validation files, or the held-out part of all of its files. */
+static strata_status load_own(const sti_json *j, sti_task *t, int64_t time)
+{
+    const sti_json_node *files = NULL;
+    int32_t n = 0;
+    bool separate = false;
+    STI_TRY(sti_state_files(j, &files));
+    for (const sti_json_node *x = sti_json_first(j, files); x; x = sti_json_next(j, x))
+        separate = separate || sti_state_is_validation(j, x);
+    const char **path = sti_heap((size_t)STI_MAX(files->count, 1) * sizeof *path);
+    if (!path) return sti_fail(STRATA_E_MEMORY, "out of memory");
+    for (const sti_json_node *x = sti_json_first(j, files); x; x = sti_json_next(j, x)) {
+        const sti_json_node *p = sti_json_get(j, x, "path");
+        if (separate && !sti_state_is_validation(j, x)) continue;
+        path[n] = p ? sti_json_string(p) : NULL;
+        if (path[n]) n++;
+    }
+    strata_status st = t->cls->load(t, separate ? STI_TASK_EVAL : STI_TASK_TRAIN, path, n, time);
+    if (st == STRATA_OK) st = sti_state_check_files(j, t, separate);
+    sti_heap_free(path);
+    return st;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static strata_status evaluate(const strata_model *m, const char *const *data, int32_t ndata, strata_eval_result *out)
+{
+    sti_json *json = NULL;
+    strata_config *config = NULL;
+    sti_trainer *trainer = NULL;
+    sti_task task;
+    STI_TRY(sti_task_of_model(m, &json, &config, &task));
+    const sti_graph *g = m->plan->graph;
+    const double start = now();
+    const int64_t time = m->plan->context;
+    strata_status st =
+        ndata > 0 ? task.cls->load(&task, STI_TASK_EVAL, data, ndata, time) : load_own(json, &task, time);
+    if (st == STRATA_OK) {
+        const sti_model_size size = { .batch = sti_config_int(config, "train.batch"), .base_width = m->base_width };
+        st = sti_trainer_create(m->ctx, m->plan->spec, m->plan->vocab, &size, false, &trainer);
+    }
+    double nats = 0;
+    int64_t tokens = 0;
+    if (st == STRATA_OK) {
+        memcpy(trainer->params, m->params, (size_t)g->params.elements * sizeof *m->params);
+        st = sti_run_evaluate(trainer, &task, 0, NULL, NULL, &nats, &tokens);
+    }
+    if (st == STRATA_OK) {
+        out->nats = nats;
+        out->bits = nats / log(2.0);
+        out->tokens = tokens;
+        out->seconds = now() - start;
+    }
+    sti_trainer_destroy(trainer);
+    sti_task_destroy(&task);
+    strata_config_destroy(config);
+    sti_json_free(json);
+    return st;
+}
+
+strata_status strata_evaluate(const strata_context *ctx, const char *path, int32_t best, const char *const *data,
+                              int32_t ndata, strata_eval_result *out)
+{
+    if (!ctx || !path || !out || ndata < 0 || (ndata > 0 && !data))
+        return sti_fail(STRATA_E_INVALID, "strata_evaluate: a NULL argument");
+    strata_model *m = NULL;
+    STI_TRY(strata_model_load(ctx, path, best, &m));
+    strata_status st = evaluate(m, data, ndata, out);
+    strata_model_destroy(m);
+    return st;
+}
