@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,11 +25,20 @@ bool sti_parse_i64(const char *s, int64_t *out)
     return true;
 }
 
+/* strtod and printf follow the locale that the host program may have set; our texts have a '.' in every one. */
 bool sti_parse_f64(const char *s, double *out)
 {
+    char local[512];
+    const char *point = localeconv()->decimal_point, *dot = strchr(s, '.');
     if (!*s || isspace((unsigned char)*s)) return false;
+    if (strcmp(point, ".") != 0) {
+        if (strstr(s, point) || strlen(s) + strlen(point) >= sizeof local) return false;
+        if (dot) {
+            snprintf(local, sizeof local, "%.*s%s%s", (int)(dot - s), s, point, dot + 1);
+            s = local;
+        }
+    }
     char *end;
-    errno = 0;
     double x = strtod(s, &end);
     if (*end || !isfinite(x)) return false;
     *out = x;
@@ -93,6 +103,25 @@ void sti_text_add(sti_text *t, const char *fmt, ...)
         t->len += (size_t)n;
     }
     va_end(again);
+}
+
+void sti_text_add_number(sti_text *t, double x)
+{
+    char s[48];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(s, sizeof s, "%.*g", digits, x);
+        if (strtod(s, NULL) == x) break;
+    }
+    /* whatever the locale writes for the point, in however many bytes, becomes one '.' */
+    size_t n = 0;
+    for (const char *c = s; *c; c++) {
+        if (isalnum((unsigned char)*c) || *c == '+' || *c == '-')
+            s[n++] = *c;
+        else if (n == 0 || s[n - 1] != '.')
+            s[n++] = '.';
+    }
+    s[n] = '\0';
+    sti_text_add(t, "%s", s);
 }
 
 void sti_text_free(sti_text *t)
@@ -582,21 +611,12 @@ strata_status sti_values_set(sti_values *v, const char *name, const char *text)
     return bind_text(v->kind, x, text);
 }
 
-/* Shortest of 15 and 17 digits that reads back to the same number. */
-static void add_number(sti_text *t, double x)
-{
-    char s[40];
-    snprintf(s, sizeof s, "%.15g", x);
-    if (strtod(s, NULL) != x) snprintf(s, sizeof s, "%.17g", x);
-    sti_text_add(t, "%s", s);
-}
-
 static void add_value(sti_text *t, const sti_value *x)
 {
     switch (x->key->type) {
     case STI_KEY_INT:
     case STI_KEY_BOOL: sti_text_add(t, "%lld", (long long)x->i); break;
-    case STI_KEY_NUM: add_number(t, x->num); break;
+    case STI_KEY_NUM: sti_text_add_number(t, x->num); break;
     case STI_KEY_WORD:
     case STI_KEY_TEXT: sti_text_add(t, "%s", x->text); break;
     case STI_KEY_INTS:

@@ -110,6 +110,8 @@ typedef struct sti_text { /* growing heap string */
     bool failed;
 } sti_text;
 void sti_text_add(sti_text *t, const char *fmt, ...) STRATA_PRINTF(2, 3);
+/* Shortest of 15 to 17 digits that reads back as x, with a '.' in every locale. */
+void sti_text_add_number(sti_text *t, double x);
 void sti_text_free(sti_text *t);
 /* Canonical print of bound values: "kind key=value ..." (every key that is not empty, table order). Nested specs are
  * printed as they stand in the values; classes that resolve defaults first overwrite them with sti_values_set. */
@@ -120,7 +122,7 @@ strata_status sti_values_set(sti_values *v, const char *name, const char *text);
 /* Nearest of n names by edit distance (NULL if nothing is near): for "did you mean" messages. */
 const char *sti_nearest(const char *word, const char *const *names, int32_t n);
 
-/* Strict number parsing: whole string, no trailing junk, finite. */
+/* Strict number parsing: whole string, no trailing junk, finite, '.' for the point in every locale. */
 bool sti_parse_i64(const char *s, int64_t *out);
 bool sti_parse_f64(const char *s, double *out);
 

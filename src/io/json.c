@@ -1,6 +1,5 @@
 #include "io/json.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,16 +193,6 @@ static strata_status string(parser *p, const char **text, uint32_t *len)
     return STRATA_OK;
 }
 
-/* strtod follows the program's locale; JSON's point does not. */
-static double to_double(const char *text)
-{
-    const char *point = localeconv()->decimal_point, *dot = strchr(text, '.');
-    if (!dot || strcmp(point, ".") == 0) return strtod(text, NULL);
-    char local[STI_JSON_MAX_NUMBER + 16];
-    snprintf(local, sizeof local, "%.*s%s%s", (int)(dot - text), text, point, dot + 1);
-    return strtod(local, NULL);
-}
-
 static bool to_int(const char *text, int64_t *out)
 {
     bool negative = *text == '-';
@@ -241,7 +230,7 @@ static strata_status number(parser *p, sti_json_node *n)
     n->text = p->out;
     n->len = (uint32_t)len;
     p->out += len + 1;
-    n->num = to_double(n->text);
+    if (!sti_parse_f64(n->text, &n->num)) n->num = *start == '-' ? -(double)INFINITY : (double)INFINITY; /* 1e999 */
     n->is_int = to_int(n->text, &n->i);
     return STRATA_OK;
 }
@@ -400,24 +389,8 @@ void sti_json_put_string(sti_text *t, const char *s, size_t n)
 
 void sti_json_put_number(sti_text *t, double x)
 {
-    char text[48];
-    if (!isfinite(x)) {
+    if (isfinite(x))
+        sti_text_add_number(t, x);
+    else
         sti_text_add(t, "null");
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) break;
-    }
-    /* whatever the locale writes for the point, in however many bytes, becomes one '.' */
-    size_t o = 0;
-    for (const char *c = text; *c; c++) {
-        bool known = (*c >= '0' && *c <= '9') || *c == 'e' || *c == '+' || *c == '-';
-        if (known)
-            text[o++] = *c;
-        else if (o == 0 || text[o - 1] != '.')
-            text[o++] = '.';
-    }
-    text[o] = '\0';
-    sti_text_add(t, "%s", text);
 }

@@ -86,8 +86,7 @@ static void refuses(void)
         "1 2",
         "[] x",
         "// c\n1",
-        "\xef\xbb\xbf"
-        "1",
+        "\xef\xbb\xbf[]",
         /* not UTF-8: stray, overlong, surrogate, above U+10FFFF, cut off */
         "\"\x80\"",
         "\"\xc0\xaf\"",
@@ -209,9 +208,9 @@ static void writes_numbers(void)
               { 0.1 + 0.2, "0.30000000000000004" },
               { 5e-324, "4.94065645841247e-324" },
               { 1.7976931348623157e308, "1.7976931348623157e+308" },
-              { NAN, "null" },
-              { INFINITY, "null" },
-              { -INFINITY, "null" } };
+              { (double)NAN, "null" },
+              { (double)INFINITY, "null" },
+              { -(double)INFINITY, "null" } };
     for (size_t i = 0; i < STI_COUNT(c); i++) check_number(c[i].x, c[i].text);
     uint64_t bits = 88172645463325252u; /* xorshift64 */
     for (int i = 0; i < 20000; i++) {
@@ -232,7 +231,9 @@ static void any_locale(void)
     for (size_t i = 0; i < STI_COUNT(names); i++) {
         if (!setlocale(LC_NUMERIC, names[i])) continue;
         found++;
+        double x;
         check_number(-1234.5e-9, "-1.2345e-06");
+        CHECK(!sti_parse_f64("0,5", &x) && sti_parse_f64("0.5", &x) && x == 0.5);
         setlocale(LC_NUMERIC, "C");
     }
     if (!found) SKIP("no locale with a decimal comma is installed");

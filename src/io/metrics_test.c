@@ -88,7 +88,7 @@ static void append(sti_metrics_writer *w, int64_t step, double loss)
     strata_progress p = {
         .step = step, .tokens = 2 * step, .flops = 1e10 * (double)step, .seconds = 0.5, .loss = loss
     };
-    p.val_loss = p.grad_norm = p.tokens_per_s = NAN;
+    p.val_loss = p.grad_norm = p.tokens_per_s = (double)NAN;
     p.lr = 0.1;
     CHECK_OK(sti_metrics_append(w, &p));
 }
@@ -99,7 +99,7 @@ static void writes(void)
     sti_metrics_writer *w;
     CHECK_OK(sti_metrics_writer_open(path, -1, &w));
     append(w, 1, 0.1 + 0.2);
-    append(w, 2, INFINITY);
+    append(w, 2, (double)INFINITY);
     sti_metrics_writer_close(w);
     sti_metrics_writer_close(NULL);
     char *got = test_get(path, NULL);
