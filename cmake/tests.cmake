@@ -16,6 +16,7 @@ add_executable(isa_probe ${CMAKE_SOURCE_DIR}/tests/support/isa_probe.c)
 target_link_libraries(isa_probe PRIVATE strata_static strata_flags)
 
 file(GLOB_RECURSE test_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*_test.c ${CMAKE_SOURCE_DIR}/tests/*_test.c)
+list(FILTER test_sources EXCLUDE REGEX "/tests/component/") # templates: tests/tools/component.sh
 set(programs "")
 foreach(f ${test_sources})
   get_filename_component(name ${f} NAME_WE)
