@@ -339,25 +339,57 @@ static void model_refuses(void)
     strata_context_destroy(ctx);
 }
 
-/* f32, deterministic: the same bits for every number of threads. */
-static void model_repeats(void)
+/* Enough rows that threads share the work of the embedding, the positions and the loss: the same bits for any number.
+ */
+static void stages_repeat(void)
 {
-    tiny first, m;
-    tiny_open(&first, 1, TIME, STRATA_F32, "threads=1 deterministic=1");
-    sti_exec e = tiny_exec(&first, NULL);
-    CHECK_OK(sti_graph_forward(first.g, &e));
-    CHECK_OK(sti_graph_backward(first.g, &e));
-    for (int t = 2; t <= 3; t++) {
-        char spec[48];
-        snprintf(spec, sizeof spec, "threads=%d deterministic=1", t);
-        tiny_open(&m, 1, TIME, STRATA_F32, spec);
-        e = tiny_exec(&m, NULL);
-        CHECK_OK(sti_graph_forward(m.g, &e));
-        CHECK_OK(sti_graph_backward(m.g, &e));
-        CHECK(memcmp(first.dparams, m.dparams, (size_t)m.g->params.elements * sizeof(float)) == 0);
-        tiny_close(&m);
+    enum { MANY = 4, LONG = 160, WIDE = 64 };
+    static int32_t token[MANY * LONG], target[MANY * LONG];
+    static float keep[2][(VOCAB + LONG) * WIDE];
+    for (uint64_t i = 0; i < MANY * LONG; i++) {
+        token[i] = (int32_t)sti_below(6, 0, i, VOCAB);
+        target[i] = (int32_t)sti_below(6, 1, i, VOCAB);
     }
-    tiny_close(&first);
+    for (int t = 1; t <= 3; t++) {
+        char spec[48];
+        strata_context *ctx;
+        sti_graph *g;
+        snprintf(spec, sizeof spec, "threads=%d deterministic=1", t);
+        CHECK_OK(strata_context_create(spec, NULL, &ctx));
+        CHECK_OK(sti_graph_create(ctx, STRATA_F32, MANY, LONG, LONG, 1, 768, &g));
+        const int32_t tokens = sti_graph_input(g, 1, STRATA_I32, 0), targets = sti_graph_input(g, 1, STRATA_I32, 0);
+        int32_t h = sti_graph_embedding(g, "embedding", VOCAB, WIDE, tokens);
+        h = sti_graph_sum(g, "twice", h, h);
+        h = sti_graph_positions(g, "positions", LONG, WIDE, h);
+        sti_graph_output(g,
+                         sti_graph_cross_entropy(g, "loss", sti_graph_head(g, "head", NULL, VOCAB, h, 1, 1), targets));
+        CHECK_OK(sti_graph_finish(g));
+        CHECK_INT(g->params.elements, (VOCAB + LONG) * WIDE);
+        float *params = strata_alloc(ctx, sizeof keep[0]), *dparams = strata_alloc(ctx, sizeof keep[0]);
+        void *arena[] = { strata_alloc(ctx, g->act_bytes), strata_alloc(ctx, g->grad_bytes),
+                          strata_alloc(ctx, g->saved_bytes), strata_alloc(ctx, g->work_bytes + 64) };
+        sti_params_init(&g->params, params, STRATA_F32, 3, 1);
+        memset(dparams, 0, sizeof keep[0]);
+        const sti_exec e = { .params = params,
+                             .dparams = dparams,
+                             .act = arena[0],
+                             .grad = arena[1],
+                             .saved = arena[2],
+                             .work = arena[3],
+                             .batch = MANY,
+                             .time = LONG,
+                             .ext = { token, target } };
+        CHECK_OK(sti_graph_forward(g, &e));
+        CHECK_OK(sti_graph_backward(g, &e));
+        memcpy(keep[t > 1], dparams, sizeof keep[0]);
+        CHECK(t == 1 || memcmp(keep[0], keep[1], sizeof keep[0]) == 0);
+        for (size_t i = 0; i < STI_COUNT(arena); i++) strata_free(ctx, arena[i]);
+        strata_free(ctx, params);
+        strata_free(ctx, dparams);
+        sti_graph_destroy(g);
+        strata_context_destroy(ctx);
+    }
+    CHECK(rig_norm(keep[0], STRATA_F32, (VOCAB + LONG) * WIDE) > 0);
 }
 
-TESTS(T(every_class), T(bad_specs), T(formulas), T(starts), T(model), T(model_refuses), T(model_repeats))
+TESTS(T(every_class), T(bad_specs), T(formulas), T(starts), T(model), T(model_refuses), T(stages_repeat))

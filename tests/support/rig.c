@@ -34,7 +34,7 @@ static int64_t count(const rig *r)
 static strata_status build(rig *r, const rig_plan *plan)
 {
     *r = (rig){ .plan = *plan };
-    CHECK_OK(strata_context_create(plan->context ? plan->context : "threads=2", NULL, &r->ctx));
+    CHECK_OK(strata_context_create(plan->context ? plan->context : "threads=1", NULL, &r->ctx));
     CHECK_OK(sti_graph_create(r->ctx, plan->dtype, plan->batch, plan->time, plan->time, plan->train, 768, &r->g));
     r->in = sti_graph_input(r->g, plan->width, plan->dtype, 1);
     r->out = plan->build(r->g, plan->spec, plan->width, r->in, &r->text);
@@ -153,7 +153,7 @@ double rig_norm(const void *p, int32_t dtype, int64_t n)
 /* ---- checks ---------------------------------------------------------------------------------------------------------
  */
 
-enum { BATCH = 2, TIME = 11 };
+enum { BATCH = 2, TIME = 11, MANY_BATCH = 12, MANY_TIME = 90 }; /* many: enough for two threads at width 16 */
 
 static double loss(rig *r)
 {
@@ -374,16 +374,16 @@ static void check_repeat(rig_build build_fn, const char *spec, int64_t width)
         const rig_plan plan = { .context = context,
                                 .build = build_fn,
                                 .spec = spec,
-                                .batch = 3,
-                                .time = 150,
+                                .batch = MANY_BATCH,
+                                .time = MANY_TIME,
                                 .width = width,
                                 .dtype = STRATA_F32,
                                 .train = 1 };
         rig_open(&r, &plan);
         const size_t bytes = (size_t)count(&r) * item(&r);
         for (int again = 0; again < (t == 2 ? 2 : 1); again++) {
-            rig_forward(&r, 3, 150, NULL, r.x, 0);
-            rig_backward(&r, 3, 150, 0);
+            rig_forward(&r, MANY_BATCH, MANY_TIME, NULL, r.x, 0);
+            rig_backward(&r, MANY_BATCH, MANY_TIME, 0);
             if (t > 1 && (memcmp(first.y, r.y, bytes) != 0 || memcmp(first.dx, r.dx, bytes) != 0 ||
                           memcmp(first.dparams, r.dparams, r.param_bytes) != 0))
                 FAIL("%s: other bits with %d threads", spec, t);

@@ -12,7 +12,7 @@
 typedef int32_t (*rig_build)(sti_graph *g, const char *spec, int64_t width, int32_t in, char **text);
 
 typedef struct rig_plan {
-    const char *context; /* context spec; NULL: "threads=2" */
+    const char *context; /* context spec; NULL: "threads=1" */
     rig_build build;
     const char *spec;
     int64_t batch, time, width;

@@ -4,7 +4,7 @@
 #include "core/context.h"
 #include "support/near.h"
 
-enum { N = 9001 };
+enum { N = 60001 };
 
 static double want(int act, double x)
 {
@@ -36,7 +36,7 @@ static float xf[N], yf[N], dyf[N], dxf[N], keepf[N];
 static void fill(void)
 {
     for (int i = 0; i < N; i++) {
-        xf[i] = (float)((i - N / 2) * 4e-3 + 1e-3); /* -18 … 18, never 0 */
+        xf[i] = (float)((i - N / 2) * 6e-4 + 1e-4); /* -18 … 18, never 0 */
         dyf[i] = (float)cos(i);
         x[i] = (double)xf[i];
         dy[i] = (double)dyf[i];

@@ -4,7 +4,7 @@
 #include "core/philox.h"
 #include "support/near.h"
 
-enum { ROWS = 203, VOCAB = 53, N = ROWS * VOCAB };
+enum { ROWS = 603, VOCAB = 53, N = ROWS * VOCAB };
 
 static double x[N], dx[N], lse[ROWS], out[2 * ROWS], ref[N], scale[N];
 static float xf[N], dxf[N], lsef[ROWS], outf[2 * ROWS];
@@ -83,7 +83,7 @@ static void gradients(void)
                 const double share = 1.0 / counted;
                 ref[i] = dx[i]; /* p carries the rounding of x - lse */
                 scale[i] = 3 * acc + share * (1 + fabs(x[i]) + fabs(lse[i / VOCAB]));
-                if (i % 211 == 0) {
+                if (i % 641 == 0 && s == 0 && !acc) {
                     const double keep = x[i], h = 1e-4;
                     x[i] = keep + h;
                     const double up = mean();

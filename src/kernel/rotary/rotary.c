@@ -72,7 +72,7 @@ strata_status sti_rotary_apply(const strata_context *ctx, const sti_rotary *r, i
             return sti_fail(STRATA_E_SPACE, "rotary: position %lld, but the plan has %lld",
                             (long long)((pos ? pos[b] : 0) + time - 1), (long long)r->time);
     const size_t e = strata_dtype_size(r->dtype), row = (size_t)(heads * r->width) * e, entry = (size_t)r->width * e;
-    const int threads = sti_threads_for(ctx, batch * time * heads * r->width, 16384);
+    const int threads = sti_threads_for(ctx, batch * time * heads * r->width, 8192);
 #pragma omp parallel for num_threads(threads)
     for (int64_t i = 0; i < batch * time; i++) {
         const int64_t p = (pos ? pos[i / time] : 0) + i % time;

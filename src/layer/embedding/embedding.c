@@ -20,7 +20,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
         if (token[i] < 0 || token[i] >= t->vocab)
             return sti_fail(STRATA_E_INVALID, "%s: token %d at %lld is outside the vocabulary of %lld", s->name,
                             (int)token[i], (long long)i, (long long)t->vocab);
-#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * t->width, 65536))
+#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * t->width, 16384))
     for (int64_t i = 0; i < rows; i++)
         memcpy((char *)io->out[0] + (size_t)i * row, (const char *)io->params + (size_t)token[i] * row, row);
     return STRATA_OK;
@@ -33,7 +33,7 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const table *t = s->plan;
     const int32_t *token = io->in[0];
     const int64_t rows = io->batch * io->time, slices = sti_ceil_div(t->width, SLICE), w = t->width;
-#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows *w, 65536))
+#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows *w, 16384))
     for (int64_t k = 0; k < slices; k++) {
         const int64_t first = k * SLICE, last = STI_MIN(first + SLICE, w);
         for (int64_t i = 0; i < rows; i++)

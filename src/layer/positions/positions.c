@@ -27,7 +27,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
             return sti_fail(STRATA_E_SPACE, "%s: position %lld, but learned positions end at context=%lld", s->name,
                             (long long)(first + io->time - 1), (long long)t->context);
     }
-#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 65536))
+#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 16384))
     for (int64_t i = 0; i < io->batch * io->time; i++) {
         const int64_t at = (io->pos ? io->pos[i / io->time] : 0) + i % io->time;
         if (s->graph->dtype == STRATA_F64)
@@ -41,7 +41,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
 static strata_status backward(const sti_stage *s, const sti_io *io)
 {
     const table *t = s->plan;
-#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 65536))
+#pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 16384))
     for (int64_t at = 0; at < io->time; at++) {
         if (s->graph->dtype == STRATA_F64)
             grad_rows_f64(t->width, io->batch, io->time, at, io->dout[0], io->dparams, io->din[0], io->acc[0]);

@@ -3,7 +3,7 @@
 #include "backend/cpu/threads.h"
 #include "layer/layer.h"
 
-enum { BLOCK = 16384 };
+enum { BLOCK = 4096 };
 
 #define SUM(T)                                                                                                         \
     static void add_##T(int64_t n, const void *av, const void *bv, void *yv)                                           \

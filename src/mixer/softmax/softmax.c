@@ -206,7 +206,7 @@ static const char *const examples[] = {
     "softmax heads=2 score=gswa ranks=4,4 window=3 form=one pos=rotary",
     "softmax heads=2 score=mlr ranks=4,2,2 qk_norm=1 pos=rotary gain=count",
     "softmax heads=2 score=mlr ranks=3,3,2 vranks=4,2,2 depth=distance blocks=16,4,2",
-    "softmax heads=2 kv_heads=1 score=mlr levels=2 qkv=lowrank(rank=3) out=mlr(ranks=2,1 parts=1,2)",
+    "softmax heads=2 kv_heads=1 score=mlr levels=2 qkv=lowrank(rank=3) out=btt",
     "softmax heads=2 score=bilinear-mlr ranks=4,2,1 qk_norm=1",
     "softmax heads=2 kv_heads=1 score=bilinear-mlr ranks=2,2 gain=levels scale=mup",
     "softmax heads=2 score=bilinear-btt qk_norm=1",
