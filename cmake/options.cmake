@@ -21,7 +21,7 @@ set(STRATA_SANITIZE "" CACHE STRING "Sanitizers, such as address,undefined")
 add_library(strata_flags INTERFACE)
 set(warnings -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes
   -Wundef -Wvla -Wcast-qual -Wcast-align -Wdouble-promotion -Wformat=2 -Wnull-dereference
-  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -fno-math-errno
+  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -fno-math-errno -fno-trapping-math
   $<$<BOOL:${STRATA_WERROR}>:-Werror>)
 target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:${warnings}>")
 # POSIX.1-2008 for mmap, fsync and clocks; -std=c17 alone hides them
