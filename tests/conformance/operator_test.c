@@ -979,6 +979,108 @@ static void mlr_levels_start_alike(void)
     strata_context_destroy(ctx);
 }
 
+/* zero_init: the operator starts at 0 with one factor only at rest, or refuses. */
+static void zero_start(void)
+{
+    strata_context *ctx = NULL;
+    CHECK_OK(strata_context_create(NULL, NULL, &ctx));
+    for (int32_t c = 0; c < sti_op_class_count(); c++)
+        for (int i = 0; sti_op_class_at(c)->examples[i]; i++) {
+            sti_spec *spec = NULL;
+            sti_op_plan *p = NULL;
+            snprintf(label, sizeof label, "%s", sti_op_class_at(c)->examples[i]);
+            CHECK_OK(sti_spec_parse(label, &spec));
+            const strata_status s = sti_op_plan_create_zero(ctx, spec, 0, 0, 2, STRATA_F64, 768, true, &p);
+            sti_spec_free(spec);
+            if (s == STRATA_E_UNSUPPORTED && strstr(label, "householder")) continue;
+            CHECK_OK(s);
+            double *w = zeros(p->params.elements), *work = strata_alloc(ctx, p->work + 64);
+            rows x = make_rows(STRATA_F64, 2, p->cols, 0, 3), y = make_rows(STRATA_F64, 2, p->rows, 0, 0);
+            sti_params_init(&p->params, w, STRATA_F64, 1, 0);
+            sti_op_apply(p, w, STI_N, 1, &x.t, 0, &y.t, work);
+            for (int64_t k = 0; k < 2 * p->rows; k++)
+                if (at(&y, k / p->rows, k % p->rows) != 0) FAIL("%s does not start at 0", label);
+            free(x.store), free(y.store), free(w);
+            strata_free(ctx, work);
+            sti_op_plan_destroy(p);
+        }
+    strata_context_destroy(ctx);
+}
+
+/* rank(W) = min(rows, cols, c b s) for BTT with random cores: Gram-Schmidt on the rows counts it. */
+static void btt_rank(void)
+{
+    static const struct {
+        const char *spec;
+        int64_t rank;
+    } c[] = { { "btt shape=4x2,2x6 rank=1", 4 },
+              { "btt shape=6x2,2x6 rank=2", 8 },
+              { "btt shape=4x3,3x4 rank=3", 12 },
+              { "btt shape=9x1,1x7 rank=3", 3 } };
+    for (size_t i = 0; i < STI_COUNT(c); i++) {
+        subject s;
+        open_subject(&s, c[i].spec, STRATA_F64, NULL, 1);
+        double *a = zeros(s.rows * s.cols);
+        const strata_tensor t = strata_view2(a, STRATA_F64, s.rows, s.cols);
+        CHECK_OK(strata_op_to_dense(s.op, s.params, &t, NULL));
+        int64_t rank = 0;
+        for (int64_t r = 0; r < s.rows; r++) {
+            double *v = a + r * s.cols, before = 0, after = 0;
+            for (int64_t j = 0; j < s.cols; j++) before += v[j] * v[j];
+            for (int again = 0; again < 2; again++)
+                for (int64_t k = 0; k < rank; k++) {
+                    const double *q = a + k * s.cols;
+                    double dot = 0;
+                    for (int64_t j = 0; j < s.cols; j++) dot += q[j] * v[j];
+                    for (int64_t j = 0; j < s.cols; j++) v[j] -= dot * q[j];
+                }
+            for (int64_t j = 0; j < s.cols; j++) after += v[j] * v[j];
+            if (after <= 1e-20 * before) continue;
+            for (int64_t j = 0; j < s.cols; j++) a[rank * s.cols + j] = v[j] / sqrt(after);
+            rank++;
+        }
+        free(a);
+        close_subject(&s);
+        if (rank != c[i].rank) FAIL("%s has rank %lld, not %lld", c[i].spec, (long long)rank, (long long)c[i].rank);
+    }
+}
+
+/* A property bit that says yes (or no) holds (or fails) for the matrix. */
+static void properties(void)
+{
+    for (int32_t c = 0; c < sti_op_class_count(); c++)
+        for (int i = 0; sti_op_class_at(c)->examples[i]; i++) {
+            subject s;
+            open_subject(&s, sti_op_class_at(c)->examples[i], STRATA_F64, NULL, 1);
+            materialise(&s, false);
+            sti_spec *spec = NULL;
+            sti_op_plan *p = NULL;
+            CHECK_OK(sti_spec_parse(strata_op_spec(s.op), &spec));
+            CHECK_OK(sti_op_plan_create(s.ctx, spec, 0, 0, 1, STRATA_F64, 768, &p));
+            const uint32_t yes = p->yes, no = p->no;
+            sti_op_plan_destroy(p);
+            sti_spec_free(spec);
+            uint32_t is = ~0u;
+            const int64_t n = s.rows;
+            if (s.rows != s.cols) is &= ~(uint32_t)(STI_PROP_SYMMETRIC | STI_PROP_PSD | STI_PROP_ORTHOGONAL);
+            for (int64_t r = 0; r < s.rows; r++)
+                for (int64_t j = 0; j < s.cols; j++) {
+                    const double w = s.w[r * s.cols + j];
+                    if (w != 0 && r != j) is &= ~(uint32_t)STI_PROP_DIAGONAL;
+                    if (w != 0 && j > r) is &= ~(uint32_t)STI_PROP_LOWER;
+                    if (w != 0 && j < r) is &= ~(uint32_t)STI_PROP_UPPER;
+                    if (s.rows != s.cols) continue;
+                    if (fabs(w - s.w[j * n + r]) > 1e-12) is &= ~(uint32_t)STI_PROP_SYMMETRIC;
+                    double dot = 0;
+                    for (int64_t k = 0; k < n; k++) dot += s.w[r * n + k] * s.w[j * n + k];
+                    if (fabs(dot - (r == j)) > 1e-12) is &= ~(uint32_t)STI_PROP_ORTHOGONAL;
+                }
+            close_subject(&s);
+            if (yes & no || (yes & ~is) || (no & is & ~(uint32_t)STI_PROP_PSD))
+                FAIL("%s: properties yes %x, no %x, but the matrix has %x", label, yes, no, is);
+        }
+}
+
 /* ---- the linear stage -------------------------------------------------------------------------------------------- */
 
 static void linear_stage(void)
@@ -1045,4 +1147,4 @@ static void linear_stage(void)
 
 TESTS(T(apply_is_the_matrix), T(adjoint), T(to_dense), T(gradients), T(gradients_of_many_rows),
       T(no_allocation_after_plan), T(same_bits), T(canonical_text), T(bad_specs), T(bad_calls), T(initialisation),
-      T(mlr_levels_start_alike), T(linear_stage))
+      T(mlr_levels_start_alike), T(zero_start), T(btt_rank), T(properties), T(linear_stage))

@@ -6,7 +6,7 @@
 #include "core/real.h"
 #include "kernel/gemm.h"
 
-enum { TILE = 16 };
+enum { TILE = 16, NARROW = 8 }; /* rows a power of two apart share a set of the first cache: few at a time */
 
 #define REAL float
 #define SFX _f32
@@ -35,7 +35,7 @@ void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
     t->width = middle * (t->gather ? 2 : 1) + t->n2 * t->s;
     const int64_t row = t->width * (int64_t)strata_dtype_size(t->dtype);
     t->panel = clamp16((512 << 10) / row, 32, 256); /* what lies between the stages stays in a core's cache */
-    t->grad_panel = clamp16((4 << 20) / row, 64, 1024);
+    t->grad_panel = clamp16((1 << 20) / row, 64, 1024);
     *scratch = STI_MAX(sti_panel_scratch(t->ctx, max_count, t->panel), STI_MIN(max_count, t->grad_panel));
 }
 

@@ -17,7 +17,7 @@
 /* Call the f32 or the f64 function. */
 #define CALL(f, ...) (p->dtype == STRATA_F32 ? f##_f32(__VA_ARGS__) : f##_f64(__VA_ARGS__))
 
-enum { PANEL = 256, GRAD_PANEL = 1024 };
+enum { PANEL = 256 };
 
 static const sti_key keys[] = {
     { "k", STI_KEY_INT, "1", "number of reflections", 1, 1 << 16, NULL },
@@ -61,7 +61,7 @@ static strata_status plan(sti_op_plan *p)
         p->yes = STI_PROP_ORTHOGONAL;
     if (k == 1) p->yes |= STI_PROP_SYMMETRIC;
     p->flops = 4.0 * (double)n * (double)k + (double)k * (double)(k - 1);
-    const int64_t rows = STI_MAX(sti_panel_scratch(p->ctx, p->max_count, PANEL), STI_MIN(p->max_count, GRAD_PANEL));
+    const int64_t rows = STI_MAX(sti_panel_scratch(p->ctx, p->max_count, PANEL), STI_MIN(p->max_count, PANEL));
     STI_TRY(sti_op_reserve(p, k, k, &d->gram));
     STI_TRY(sti_op_reserve(p, 1, k, &d->beta));
     STI_TRY(sti_op_reserve(p, rows, k, &d->coef));
@@ -151,8 +151,8 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
     void *q = sti_op_at(p, m, k * k), *g = place(work, d->wide), *dv = sti_op_grad_at(p, dparams, V);
     void *dbeta = d->orthogonal ? NULL : sti_op_grad_at(p, dparams, BETA);
     prepare(p, params, work);
-    for (int64_t first = 0; first < x->shape[0]; first += GRAD_PANEL) {
-        const int64_t rows = STI_MIN(GRAD_PANEL, x->shape[0] - first);
+    for (int64_t first = 0; first < x->shape[0]; first += PANEL) {
+        const int64_t rows = STI_MIN(PANEL, x->shape[0] - first);
         const strata_tensor xp = sti_op_rows(x, first, rows), dyp = sti_op_rows(dy, first, rows);
         dots(p, v, &xp, s);
         CALL(coefficients, gram, beta, k, false, rows, s);

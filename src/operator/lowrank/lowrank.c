@@ -5,7 +5,7 @@
 #include "kernel/gemm/gemm.h"
 #include "operator/operator.h"
 
-enum { PANEL = 256, GRAD_PANEL = 1024 };
+enum { PANEL = 256 };
 
 static const sti_key keys[] = {
     { "rank", STI_KEY_INT, "", "inner width; default ceil(sqrt(min(rows, cols)))", 1, 1 << 24, NULL },
@@ -28,7 +28,7 @@ static strata_status plan(sti_op_plan *p)
     STI_TRY(sti_op_factor(p, "U", 2, (const int64_t[]){ p->rows, r }, r, p->rows, 2, true));
     STI_TRY(sti_op_factor(p, "V", 2, (const int64_t[]){ p->cols, r }, p->cols, r, 2, false));
     const int64_t apply_rows = sti_panel_scratch(p->ctx, p->max_count, PANEL);
-    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, GRAD_PANEL)), r, NULL);
+    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, PANEL)), r, NULL);
 }
 
 typedef struct job {
@@ -71,9 +71,9 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
         return;
     }
-    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, GRAD_PANEL) * r);
-    for (int64_t first = 0; first < count; first += GRAD_PANEL) {
-        const int64_t n = STI_MIN(GRAD_PANEL, count - first);
+    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, PANEL) * r);
+    for (int64_t first = 0; first < count; first += PANEL) {
+        const int64_t n = STI_MIN(PANEL, count - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dyp = sti_op_rows(dy, first, n);
         sti_gemm(p->ctx, p->dtype, false, false, n, r, p->cols, 1.0, xp.data, xp.stride[0], v, r, 0.0, z, r);
         sti_gemm(p->ctx, p->dtype, false, false, n, r, p->rows, 1.0, dyp.data, dyp.stride[0], u, r, 0.0, dz, r);

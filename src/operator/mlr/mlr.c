@@ -4,7 +4,7 @@
 #include "kernel/gemm/gemm.h"
 #include "operator/operator.h"
 
-enum { PANEL = 256, GRAD_PANEL = 1024, MAX_LEVELS = 64 };
+enum { PANEL = 256, MAX_LEVELS = 64 };
 
 static const sti_key keys[] = {
     { "ranks", STI_KEY_INTS, NULL, "rank of each level's blocks, level 1 first", 1, 1 << 20, NULL },
@@ -104,7 +104,7 @@ static strata_status plan(sti_op_plan *p)
     p->flops = 2.0 * (double)d->rank * (double)(p->rows + p->cols);
     STI_TRY(add_params(p, d));
     const int64_t apply_rows = sti_panel_scratch(p->ctx, p->max_count, PANEL);
-    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, GRAD_PANEL)), d->width, NULL);
+    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, PANEL)), d->width, NULL);
 }
 
 /* Z[level] (rows, parts * rank) = X blockdiag(F): F is C for x, B for y. */
@@ -188,9 +188,9 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         return;
     }
     const int64_t count = x->shape[0];
-    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, GRAD_PANEL) * d->width);
-    for (int64_t first = 0; first < count; first += GRAD_PANEL) {
-        const int64_t n = STI_MIN(GRAD_PANEL, count - first);
+    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, PANEL) * d->width);
+    for (int64_t first = 0; first < count; first += PANEL) {
+        const int64_t n = STI_MIN(PANEL, count - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dyp = sti_op_rows(dy, first, n);
         inner(p, c, false, &xp, z);
         inner(p, b, true, &dyp, dz);
