@@ -22,6 +22,12 @@ STRATA_API strata_status strata_key_at(const char *family, const char *kind, int
 /** Example spec i of a kind, NULL past the end. */
 STRATA_API const char *strata_kind_example(const char *family, const char *kind, int32_t i);
 
+/** Check what is wrong with a spec whatever the sizes: syntax, kinds, keys, values, and the same of nested specs. A
+ * spec that passes may still not fit a problem, which its create function says.
+ *  @param family "operator", "mixer", "layer", "model"; of "attention", whose specs are keys alone
+ *  @return OK | E_SPEC | E_MEMORY | E_INVALID (no such family) */
+STRATA_API strata_status strata_spec_check(const char *family, const char *spec);
+
 typedef void (*strata_selftest_fn)(void *user, const char *kernel, const char *variant, int32_t ok, const char *detail);
 /** One short self-test per kernel and variant this machine can run. @return OK | E_NUMERIC if one failed */
 STRATA_API strata_status strata_selftest(const strata_context *ctx, strata_selftest_fn fn, void *user);
