@@ -11,6 +11,7 @@
  * I_1 is the mask. A dense score is one level; a window is one level whose interval is short. */
 
 #include <strata/attention.h>
+#include <strata/schema.h>
 
 #include "core/context.h"
 #include "core/spec.h"
@@ -95,6 +96,9 @@ typedef struct sti_attention_cost {
 } sti_attention_cost;
 sti_attention_cost sti_attention_count(const sti_attention_shape *s, int64_t batch, int64_t q_time, int64_t k_time,
                                        int64_t q_pos, int64_t k_pos);
+
+/* Every variant that the context allows, beside `ref`; one call of fn for each. OK | E_NUMERIC. */
+strata_status sti_attention_selftest(const strata_context *ctx, strata_selftest_fn fn, void *user);
 
 /* ---- decoding ----------------------------------------------------------------------------------------------------
  * The cache of one sequence: a header of 64 bytes, then one slab per key level and value level, each aligned to 64:

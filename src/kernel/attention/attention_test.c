@@ -1167,6 +1167,22 @@ static void canonical_keys_make_the_same_plan(void)
     strata_context_destroy(ctx);
 }
 
+static void count_verdicts(void *user, const char *kernel, const char *variant, int32_t ok, const char *detail)
+{
+    CHECK_STR(kernel, "attention");
+    CHECK(variant && detail && ok);
+    ++*(int *)user;
+}
+
+static void self_test_passes(void)
+{
+    int n = 0;
+    strata_context *ctx = context("native", 1, 0);
+    CHECK_OK(sti_attention_selftest(ctx, count_verdicts, &n));
+    CHECK_INT(n, 1 + available("avx2") + available("avx512"));
+    strata_context_destroy(ctx);
+}
+
 /* ---- the exponential -------------------------------------------------------------------------------------------- */
 
 #include "core/real.h"
@@ -1201,4 +1217,4 @@ TESTS(T(equals_oracle_at_every_length), T(equals_oracle_at_length_300), T(equals
       T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future), T(smaller_calls_than_planned),
       T(alibi_bias), T(flops_count_the_pairs_of_the_mask), T(memory_grows_with_time_only),
       T(two_softmaxes_sum_to_two_and_one_to_one), T(bad_specs_are_refused_with_a_reason),
-      T(canonical_keys_make_the_same_plan), T(exponential_within_three_ulp))
+      T(canonical_keys_make_the_same_plan), T(self_test_passes), T(exponential_within_three_ulp))
