@@ -23,8 +23,8 @@ static int32_t build(sti_graph *g, const char *name, sti_values *v, int64_t widt
 }
 
 static const char *const examples[] = { "mlp", "mlp ratio=2 act=relu bias=1",
-                                        "mlp act=gelu_tanh linear=lowrank(rank=3)",
-                                        "mlp act=silu linear=btt(rank=2)", NULL };
+                                        "mlp act=gelu_tanh linear=lowrank(rank=3)", "mlp act=silu linear=btt(rank=2)",
+                                        NULL };
 
 const sti_layer_class sti_layer_class_mlp = { .kind = "mlp",
                                               .role = "mlp",
