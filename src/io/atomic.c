@@ -188,3 +188,10 @@ strata_status sti_atomic_save(const char *path, const void *data, size_t n)
     sti_atomic_write(f, data, n);
     return sti_atomic_commit(f);
 }
+
+bool sti_atomic_is_temp(const char *name)
+{
+    static const char head[] = ".strata-", tail[] = ".tmp";
+    size_t n = strlen(name), t = sizeof tail - 1;
+    return n > sizeof head - 1 + t && strncmp(name, head, sizeof head - 1) == 0 && strcmp(name + n - t, tail) == 0;
+}

@@ -26,6 +26,9 @@ strata_status sti_atomic_commit(sti_atomic *f);
 /* Leave everything as it was; frees f, accepts NULL. Keeps the error text. */
 void sti_atomic_abort(sti_atomic *f);
 
+/* Is this the name (without directory) of a temporary file? A killed process leaves its own behind. */
+bool sti_atomic_is_temp(const char *name);
+
 /* begin, write, commit in one. */
 strata_status sti_atomic_save(const char *path, const void *data, size_t n);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/context.h"
+#include "io/atomic.h"
 #include "io/sys.h"
 #include "model/checkpoint.h"
 
@@ -61,6 +62,25 @@ static strata_status take_lock(sti_rundir *d)
     return st;
 }
 
+/* A run that was killed while it wrote leaves temporary files; under the lock nobody else can be writing one. */
+static strata_status sweep(const sti_rundir *d)
+{
+    strata_status st = STRATA_OK;
+    DIR *dir = opendir(d->path);
+    if (!dir) return sti_fail_errno(errno, "read", d->path);
+    for (struct dirent *e = readdir(dir); e && st == STRATA_OK; e = readdir(dir)) {
+        if (!sti_atomic_is_temp(e->d_name)) continue;
+        char *name = sti_rundir_file(d, e->d_name);
+        if (!name)
+            st = no_memory();
+        else if (unlink(name) != 0 && errno != ENOENT)
+            st = sti_fail_errno(errno, "remove", name);
+        sti_heap_free(name);
+    }
+    (void)closedir(dir);
+    return st;
+}
+
 strata_status sti_rundir_open(const char *path, sti_rundir *d)
 {
     *d = (sti_rundir){ .lock = -1 };
@@ -68,6 +88,7 @@ strata_status sti_rundir_open(const char *path, sti_rundir *d)
     STI_TRY(make_directory(path));
     d->path = sti_strdup(path);
     strata_status st = d->path ? take_lock(d) : no_memory();
+    if (st == STRATA_OK) st = sweep(d);
     if (st != STRATA_OK) sti_rundir_close(d);
     return st;
 }

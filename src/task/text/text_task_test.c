@@ -147,7 +147,8 @@ static void refusals(void)
                *none = "/none";
     test_put(empty, "", 0);
     test_put(brief, "abcdefgh", 8);
-    test_put(foreign, "ab\xc3\xa9\tcd and more of it, long enough for a window", 50);
+    static const char odd[] = "ab\xc3\xa9\tcd and more of it, long enough for a window";
+    test_put(foreign, odd, sizeof odd - 1);
     sti_task t;
     CHECK_STATUS(open_task(ctx, NULL, STI_TASK_TRAIN, &empty, 1, 4, &t), STRATA_E_FORMAT);
     CHECK_ERROR_TEXT("empty");
