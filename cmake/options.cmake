@@ -19,9 +19,10 @@ set(STRATA_SANITIZE "" CACHE STRING "Sanitizers, such as address,undefined")
 
 # strata_flags: what compiling needs. strata_libs: the libraries, also for those who link the installed static library.
 add_library(strata_flags INTERFACE)
+# -Wdouble-promotion: not clang, which takes NAN for a float
 set(warnings -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes
-  -Wundef -Wvla -Wcast-qual -Wcast-align -Wdouble-promotion -Wformat=2 -Wnull-dereference
-  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -fno-math-errno -fno-trapping-math
+  -Wundef -Wvla -Wcast-qual -Wcast-align -Wformat=2 -Wnull-dereference
+  "$<$<C_COMPILER_ID:GNU>:-Wdouble-promotion;-Wno-format-truncation>" -fno-math-errno -fno-trapping-math
   $<$<BOOL:${STRATA_WERROR}>:-Werror>)
 target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:${warnings}>")
 # POSIX.1-2008 for mmap, fsync and clocks; -std=c17 alone hides them

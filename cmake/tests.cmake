@@ -9,7 +9,6 @@ list(FILTER support EXCLUDE REGEX "isa_probe")
 add_library(test_support STATIC ${support})
 target_include_directories(test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src ${gen})
 target_link_libraries(test_support PUBLIC strata_static strata_flags)
-target_compile_options(test_support PUBLIC $<$<C_COMPILER_ID:Clang>:-Wno-double-promotion>) # NAN is a float to clang
 
 # Prints the instruction set that STRATA_ISA really gives
 add_executable(isa_probe ${CMAKE_SOURCE_DIR}/tests/support/isa_probe.c)
