@@ -181,8 +181,9 @@ static strata_status finish_step(run *r)
     double val = NAN;
     int64_t tokens = 0;
     if (evaluate) {
-        STI_TRY(sti_run_evaluate(r->trainer, r->task, sti_config_int(r->config, "train.eval_tokens"), tick, r, &val,
-                                 &tokens));
+        strata_status st = sti_run_evaluate(r->trainer, r->task, sti_config_int(r->config, "train.eval_tokens"), tick,
+                                            r, &val, &tokens);
+        if (st != STRATA_OK) return sti_fail_prefix(st, "step %lld", (long long)s->step);
         strata_progress p = progress(r, STRATA_EVENT_EVAL);
         p.val_loss = val;
         tell(r, &p);
