@@ -1,5 +1,5 @@
 # apply attention: what is written, and what is refused with which status.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 q=q:F32:2,4,7,6:0 k=k:F32:2,2,7,6:1 v=v:F32:2,2,7,3:2 do=do:F32:2,4,7,3:3
 tensors in.st $q $k $v $do
 names() { head -c 4000 "$1" | tr ',{' '\n\n' | sed -n 's/^"\([a-z.0-9A-Z]*\)":$/\1/p' | grep -v -e __ -e metadata | sort | tr '\n' ' '; echo; }

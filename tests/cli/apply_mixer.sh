@@ -1,5 +1,5 @@
 # apply mixer: --init fixes the parameters by the seed and writes them.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 tensors in.st x:F64:2,5,8:0 dy:F64:2,5,8:1
 names() { head -c 8000 "$1" | tr ',{' '\n\n' | sed -n 's/^"\([a-z.0-9A-Z]*\)":$/\1/p' | grep -v -e __ -e metadata | sort | tr '\n' ' '; echo; }
 run strata apply mixer "softmax heads=2" in.st a.st --init 3 --grad

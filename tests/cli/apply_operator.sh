@@ -1,5 +1,5 @@
 # apply operator: sizes come from the spec, from x and from the parameters' shapes.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 tensors in.st x:F64:3,9:0 dy:F64:3,6:1 param.U:F64:6,2:2 param.V:F64:9,2:3
 run strata apply operator "lowrank rank=2" in.st y.st
 run strata apply operator "lowrank rank=2" in.st grad.st --grad

@@ -1,5 +1,5 @@
 # Lost output is an error: a full device, a closed descriptor, a folder that is not there.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 [ -c /dev/full ] || { echo "SKIP no /dev/full"; exit; }
 tensors in.st q:F32:1,1,3,2:0 k:F32:1,1,3,2:1 v:F32:1,1,3,2:2
 full() {

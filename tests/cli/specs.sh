@@ -1,5 +1,5 @@
 # A spec that is wrong in itself gives 2 and names the nearest key, also when the input is missing.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 run strata apply attention "score=mrl" missing.st out.st
 run strata apply attention "skore=mlr" missing.st out.st
 run strata apply attention "score=mlr ranks=4,x" missing.st out.st

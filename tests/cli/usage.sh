@@ -1,5 +1,5 @@
 # What is wrong with a command line is said in one line, with the nearest name, and gives 2.
-. "$STRATA_SOURCE/tests/cli/tensors.inc"
+. "$STRATA_SOURCE/tests/cli/support"
 run strata trian
 run strata frobnicate
 run strata --threads 2
