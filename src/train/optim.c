@@ -30,6 +30,8 @@ typedef struct chunk {
     int64_t first, count;
     double lr_mult;
     bool decay;
+    const double *columns; /* borrowed from the table; NULL, or factors of lr_mult for the `width` columns */
+    int64_t width, column; /* of the chunk's first element */
 } chunk;
 
 struct sti_optim {
@@ -60,9 +62,15 @@ strata_status sti_optim_create(const strata_context *ctx, const sti_params *tabl
     for (int32_t i = 0; i < table->count; i++) {
         const sti_param *p = &table->p[i];
         if (p->tied >= 0) continue;
+        const int64_t width = p->ndim > 0 ? p->shape[p->ndim - 1] : 1;
         for (int64_t at = 0; at < p->count; at += CHUNK)
-            o->chunk[o->nchunk++] =
-                (chunk){ p->offset + at, STI_MIN(p->count - at, (int64_t)CHUNK), p->lr_mult, p->ndim >= 2 };
+            o->chunk[o->nchunk++] = (chunk){ .first = p->offset + at,
+                                             .count = STI_MIN(p->count - at, (int64_t)CHUNK),
+                                             .lr_mult = p->lr_mult,
+                                             .decay = p->ndim >= 2,
+                                             .columns = p->columns ? p->columns + width : NULL,
+                                             .width = width,
+                                             .column = at % width };
     }
     *out = o;
     return STRATA_OK;
@@ -90,6 +98,19 @@ double sti_optim_norm(const sti_optim *o, const void *grads)
     return sqrt(sum);
 }
 
+/* How many elements from `at` on share a multiplier: the rest of the chunk, or a slice of columns. */
+static int64_t run_of(const chunk *c, int64_t at, double *mult)
+{
+    *mult = c->lr_mult;
+    if (!c->columns) return c->count - at;
+    const int64_t first = (c->column + at) % c->width, left = STI_MIN(c->width - first, c->count - at);
+    const double factor = c->columns[first];
+    int64_t n = 1;
+    while (n < left && c->columns[first + n] <= factor && c->columns[first + n] >= factor) n++;
+    *mult *= factor;
+    return n;
+}
+
 void sti_optim_step(const sti_optim *o, const sti_adamw *a, double lr, int64_t t, double scale, const void *grads,
                     void *params, void *m, void *v)
 {
@@ -97,19 +118,23 @@ void sti_optim_step(const sti_optim *o, const sti_adamw *a, double lr, int64_t t
 #pragma omp parallel for schedule(static) num_threads(o->ctx->threads)
     for (int64_t k = 0; k < o->nchunk; k++) {
         const chunk *c = &o->chunk[k];
-        const double rate = lr * c->lr_mult;
-        const rule r = { .scale = scale,
-                         .beta1 = a->beta1,
-                         .beta2 = a->beta2,
-                         .eps = a->eps,
-                         .m_hat = m_hat,
-                         .v_hat = v_hat,
-                         .rate = rate,
-                         .decay = c->decay ? rate * a->weight_decay : 0 };
-        if (o->dtype == STRATA_F64)
-            update_f64(&r, grads, params, m, v, c->first, c->count);
-        else
-            update_f32(&r, grads, params, m, v, c->first, c->count);
+        double mult;
+        for (int64_t at = 0, n; at < c->count; at += n) {
+            n = run_of(c, at, &mult);
+            const double rate = lr * mult;
+            const rule r = { .scale = scale,
+                             .beta1 = a->beta1,
+                             .beta2 = a->beta2,
+                             .eps = a->eps,
+                             .m_hat = m_hat,
+                             .v_hat = v_hat,
+                             .rate = rate,
+                             .decay = c->decay ? rate * a->weight_decay : 0 };
+            if (o->dtype == STRATA_F64)
+                update_f64(&r, grads, params, m, v, c->first + at, n);
+            else
+                update_f32(&r, grads, params, m, v, c->first + at, n);
+        }
     }
 }
 

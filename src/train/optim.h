@@ -12,13 +12,13 @@ typedef struct sti_adamw {
 
 typedef struct sti_optim sti_optim;
 
-/* For blocks of the table's layout; nothing after creation allocates. */
+/* For blocks of the table's layout; nothing after creation allocates. The table is borrowed until destroy. */
 strata_status sti_optim_create(const strata_context *ctx, const sti_params *table, int32_t dtype, sti_optim **out);
 void sti_optim_destroy(sti_optim *o); /* accepts NULL */
 
 /* Euclidean norm of all gradients, in double, tied parameters once. NaN or inf when a gradient is not finite. */
 double sti_optim_norm(const sti_optim *o, const void *grads);
-/* Step number t = 1, 2, …, with g = scale * grads, f the tensor's multiplier and decay on tensors of two or more
+/* Step number t = 1, 2, …, with g = scale * grads, f the multiplier of the tensor (and of the column) and decay on tensors of two or more
  * dimensions:
  *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   w -= lr f (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps) + lr f wd w */

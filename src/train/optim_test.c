@@ -60,6 +60,37 @@ static void constant_gradient(void)
     drop(&b);
 }
 
+/* Columns with factors of their own, in a tensor whose chunks begin inside a row. */
+static void columns(void)
+{
+    enum { ROWS = 9000, COLS = 5 };
+    static const double one[COLS] = { 1, 1, 1, 1, 1 }, factor[COLS] = { 2, 2, 0.5, 4, 4 };
+    strata_context *ctx;
+    sti_params table = { 0 };
+    sti_optim *optim;
+    CHECK_OK(strata_context_create("threads=1", NULL, &ctx));
+    CHECK_OK(sti_params_add(&table, "C", 2, (const int64_t[]){ ROWS, COLS }, STI_INIT_CONST, 0, 1, 3));
+    CHECK_OK(sti_params_columns(&table, COLS, one, factor));
+    CHECK_OK(sti_optim_create(ctx, &table, STRATA_F64, &optim));
+    double *all = calloc(4 * (size_t)table.elements, sizeof *all);
+    CHECK(all);
+    double *w = all, *g = w + table.elements, *m = g + table.elements, *v = m + table.elements;
+    for (int64_t i = 0; i < ROWS * COLS; i++) {
+        w[i] = 2;
+        g[i] = 1;
+    }
+    const sti_adamw rule = { 0.9, 0.95, 1e-20, 0.1 };
+    sti_optim_step(optim, &rule, 0.01, 1, 1, g, w, m, v);
+    for (int64_t i = 0; i < ROWS * COLS; i++) {
+        const double f = 0.01 * 3 * factor[i % COLS], want = 2 - f - f * 0.1 * 2;
+        if (!(fabs(w[i] - want) < 1e-14)) FAIL("w[%lld] is %.17g, not %.17g", (long long)i, w[i], want);
+    }
+    free(all);
+    sti_optim_destroy(optim);
+    sti_params_free(&table);
+    strata_context_destroy(ctx);
+}
+
 /* No gradient: matrices shrink by 1 - lr f wd in each step, vectors stay. */
 static void decay(void)
 {
@@ -150,4 +181,4 @@ static void schedules(void)
     CHECK(sti_schedule_rate(&short_run, 11) == 1);
 }
 
-TESTS(T(constant_gradient), T(decay), T(two_steps), T(norm_and_threads), T(zero_gradient), T(schedules))
+TESTS(T(constant_gradient), T(decay), T(columns), T(two_steps), T(norm_and_threads), T(zero_gradient), T(schedules))
