@@ -2,6 +2,7 @@
 #define STRATA_H
 /* Everything. */
 #include <strata/attention.h>
+#include <strata/bench.h>
 #include <strata/context.h>
 #include <strata/file.h>
 #include <strata/mixer.h>

@@ -333,11 +333,25 @@ static void bind(const sti_graph *g, const sti_stage *s, const sti_exec *e, sti_
     io->state_stride = g->state_bytes;
 }
 
-static double seconds(void)
+static double seconds(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Run one pass of stage i and add up its time; pass 0 is forward, 1 backward. */
+static strata_status timed(const sti_graph *g, const sti_exec *e, int32_t i, int pass, const sti_io *io)
+{
+    const sti_stage *s = &g->stage[i];
+    strata_status (*call)(const sti_stage *, const sti_io *) = pass ? s->cls->backward : s->cls->forward;
+    if (!e->stage_seconds) return call(s, io);
+    double *wall = e->stage_seconds + pass * g->nstage + i, *cpu = wall + 2 * g->nstage;
+    const double w = seconds(CLOCK_MONOTONIC), c = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    const strata_status st = call(s, io);
+    *cpu += seconds(CLOCK_PROCESS_CPUTIME_ID) - c;
+    *wall += seconds(CLOCK_MONOTONIC) - w;
+    return st;
 }
 
 static strata_status check_run(const sti_graph *g, const sti_exec *e)
@@ -355,9 +369,7 @@ strata_status sti_graph_forward(const sti_graph *g, const sti_exec *e)
         const sti_stage *s = &g->stage[i];
         sti_io io;
         bind(g, s, e, &io);
-        double start = e->stage_seconds ? seconds() : 0;
-        STI_TRY(s->cls->forward(s, &io));
-        if (e->stage_seconds) e->stage_seconds[i] += seconds() - start;
+        STI_TRY(timed(g, e, i, 0, &io));
     }
     return STRATA_OK;
 }
@@ -377,9 +389,7 @@ strata_status sti_graph_backward(const sti_graph *g, const sti_exec *e)
             io.acc[k] = s->acc[k];
         }
         for (int32_t k = 0; k < s->nout; k++) io.dout[k] = sti_graph_grad(g, e, s->out[k]);
-        double start = e->stage_seconds ? seconds() : 0;
-        STI_TRY(s->cls->backward(s, &io));
-        if (e->stage_seconds) e->stage_seconds[g->nstage + i] += seconds() - start;
+        STI_TRY(timed(g, e, i, 1, &io));
     }
     return STRATA_OK;
 }

@@ -135,7 +135,7 @@ typedef struct sti_exec {
     const int64_t *pos; /* (batch) or NULL */
     int64_t batch, time;
     void *ext[8], *dext[8]; /* data and gradient of external buffer k in order of creation; dext may be NULL */
-    double *stage_seconds;  /* NULL, or 2 * nstage sums of forward and backward wall time (bench) */
+    double *stage_seconds;  /* NULL, or 4 * nstage sums: wall time of forward and backward, CPU time of both (bench) */
 } sti_exec;
 
 strata_status sti_graph_forward(const sti_graph *g, const sti_exec *e);

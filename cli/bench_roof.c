@@ -1,0 +1,87 @@
+/* What one thread of this machine can do at most: multiply-adds in registers, and reading memory. */
+#include "bench_roof.h"
+
+#include <stddef.h>
+#include <time.h>
+
+static double thread_now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+enum { LANES = 16, CHAINS = 12, ROUNDS = 2000000 }; /* chains: enough to hide the latency of two units */
+
+/* Loops of independent multiply-adds. The sum goes to *sink so that nothing is left out. */
+#define ROOF(name, isa, V, set1, fmadd, add, store)                                                                    \
+    __attribute__((target(isa))) static double name(float *sink)                                                       \
+    {                                                                                                                  \
+        V a[CHAINS];                                                                                                   \
+        const V x = set1(0.999f), y = set1(1e-3f);                                                                     \
+        for (int i = 0; i < CHAINS; i++) a[i] = x;                                                                     \
+        const double start = thread_now();                                                                             \
+        for (int k = 0; k < ROUNDS; k++)                                                                               \
+            for (int i = 0; i < CHAINS; i++) a[i] = fmadd(a[i], x, y);                                                 \
+        const double seconds = thread_now() - start;                                                                   \
+        for (int i = 1; i < CHAINS; i++) a[0] = add(a[0], a[i]);                                                       \
+        store(sink, a[0]);                                                                                             \
+        return 2.0 * sizeof(V) / sizeof(float) * CHAINS * ROUNDS / seconds;                                            \
+    }
+ROOF(fma_avx512, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_storeu_ps)
+ROOF(fma_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_storeu_ps)
+
+double roof_fma(void)
+{
+    float sink[LANES];
+    double best = 0;
+    for (int i = 0; i < 7; i++) {
+        double r = 0;
+        if (__builtin_cpu_supports("avx512f"))
+            r = fma_avx512(sink);
+        else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            r = fma_avx2(sink);
+        best = r > best ? r : best;
+    }
+    return best;
+}
+#else
+double roof_fma(void)
+{
+    return 0;
+}
+#endif
+
+/* Sum of the words of [p, p + n), in lanes. */
+static uint64_t sum(const uint64_t *p, size_t n)
+{
+    uint64_t s[32] = { 0 };
+    for (size_t i = 0; i + 32 <= n; i += 32)
+        for (size_t k = 0; k < 32; k++) s[k] += p[i + k];
+    for (size_t k = 1; k < 32; k++) s[0] += s[k];
+    return s[0];
+}
+
+uint64_t roof_read(const uint64_t *p, size_t words, int threads, roof_read_rate *r)
+{
+    uint64_t total = 0;
+    double cpu = 0;
+    const size_t each = words / (size_t)threads;
+    struct timespec a, b;
+    (void)clock_gettime(CLOCK_MONOTONIC, &a);
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : total, cpu)
+    for (int t = 0; t < threads; t++) {
+        const double start = thread_now();
+        total += sum(p + (size_t)t * each, each);
+        cpu += thread_now() - start;
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &b);
+    const double bytes = (double)(each * (size_t)threads * sizeof *p);
+    const double seconds = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+    r->wall = bytes / seconds > r->wall ? bytes / seconds : r->wall;
+    r->cpu = bytes / cpu > r->cpu ? bytes / cpu : r->cpu;
+    return total;
+}
