@@ -27,3 +27,12 @@ foreach(f ${test_sources})
   string(APPEND programs "$<TARGET_FILE:${name}>\n")
 endforeach()
 file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/tests.list CONTENT "${programs}")
+
+# Benchmarks: one program per NAME_bench.c beside its component, built when asked for (ninja NAME_bench).
+file(GLOB_RECURSE bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*_bench.c)
+foreach(f ${bench_sources})
+  get_filename_component(name ${f} NAME_WE)
+  add_executable(${name} EXCLUDE_FROM_ALL ${f})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${gen})
+  target_link_libraries(${name} PRIVATE strata_static strata_flags)
+endforeach()

@@ -850,8 +850,14 @@ static void bad_specs(void)
     strata_op *op = NULL;
     CHECK_STATUS(strata_op_create(ctx, "dense", 3, 3, 4, STRATA_BF16, &op), STRATA_E_DTYPE);
     CHECK_STATUS(strata_op_create(ctx, "dense", 3, 3, 0, STRATA_F32, &op), STRATA_E_SHAPE);
-    CHECK_STATUS(strata_op_create(ctx, "dense", 2147483647, 2147483647, 1, STRATA_F32, &op), STRATA_OK);
-    strata_op_destroy(op);
+    /* sizes past 32 bits: the plan alone, since an operator brings its workspace */
+    sti_spec *dense = NULL;
+    sti_op_plan *big = NULL;
+    CHECK_OK(sti_spec_parse("dense", &dense));
+    CHECK_OK(sti_op_plan_create(ctx, dense, 2147483647, 2147483647, 1, STRATA_F32, 1, &big));
+    CHECK(big->params.elements >= 2147483647LL * 2147483647LL);
+    sti_op_plan_destroy(big);
+    sti_spec_free(dense);
     strata_context_destroy(ctx);
 }
 

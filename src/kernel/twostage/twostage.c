@@ -5,6 +5,7 @@
 #include "backend/cpu/panels.h"
 #include "core/real.h"
 #include "kernel/gemm.h"
+#include "kernel/twostage/twostage_isa.h"
 
 enum { TILE = 16, NARROW = 8 }; /* rows a power of two apart share a set of the first cache: few at a time */
 
@@ -28,8 +29,44 @@ static int64_t clamp16(int64_t x, int64_t lo, int64_t hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
+/* Variants, best first; the products of kernel/gemm serve what none of them does. */
+static const sti_twostage_loops *const variants[] = {
+#if STRATA_X86
+    &sti_twostage_loops_avx512, &sti_twostage_loops_avx2,
+#endif
+    NULL
+};
+
+static int64_t whole(int64_t n)
+{
+    return (n + STI_TWOSTAGE_LANES - 1) / STI_TWOSTAGE_LANES * STI_TWOSTAGE_LANES;
+}
+
+/* Numbers between the stages of a fused panel, and beside them for one thread at work on a block. */
+static int64_t fused_middle(const sti_twostage *t)
+{
+    return t->r * (t->n2 + 1) * t->panel;
+}
+
+static int64_t fused_work(const sti_twostage *t)
+{
+    const int64_t one = whole(t->p) + whole(t->q),
+                  two = whole(t->r) + t->s * (t->n2 > STI_TWOSTAGE_LANES ? STI_TWOSTAGE_LANES + 1 : t->n2 + 1);
+    return STI_MAX(one, two) * t->panel;
+}
+
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
+    t->loops = NULL;
+    if (t->dtype == STRATA_F32 && (t->group == 1 || t->q == t->n2 * t->group))
+        for (size_t i = 0; !t->loops && variants[i]; i++)
+            if (t->ctx->isa >= variants[i]->isa) t->loops = variants[i];
+    if (t->loops) {
+        t->panel = t->grad_panel = clamp16(max_count + 15, 16, STI_TWOSTAGE_PANEL);
+        t->width = fused_middle(t) + fused_work(t);
+        *scratch = t->ctx->threads;
+        return;
+    }
     const int64_t middle = t->n1 * t->q;
     t->gather = t->group > 1 && t->n2 > 1;
     t->width = middle * (t->gather ? 2 : 1) + t->n2 * t->s;
@@ -37,6 +74,11 @@ void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
     t->panel = clamp16((512 << 10) / row, 32, 256); /* what lies between the stages stays in a core's cache */
     t->grad_panel = clamp16((1 << 20) / row, 64, 1024);
     *scratch = STI_MAX(sti_panel_scratch(t->ctx, max_count, t->panel), STI_MIN(max_count, t->grad_panel));
+}
+
+const char *sti_twostage_variant(const sti_twostage *t)
+{
+    return t->loops ? t->loops->name : "portable";
 }
 
 /* One panel: n rows, everything transposed, so that a row of each array is one number of all n vectors. */
@@ -262,9 +304,112 @@ static void apply_panel(void *arg, int64_t first, int64_t rows, int thread)
     }
 }
 
+/* ---- the fused variants ------------------------------------------------------------------------------------------ */
+
+static int64_t groups_of(const sti_twostage *t)
+{
+    return sti_ceil_div(t->n2, sti_twostage_together(t));
+}
+
+/* Rows [first, first + n) of a, as far as they exist. */
+static sti_twostage_ahead ahead_of(const strata_tensor *a, int64_t first, int64_t n)
+{
+    sti_twostage_ahead f = { .stride = a->stride[0] * (int64_t)sizeof(float),
+                             .rows = STI_MIN(n, a->shape[0] - first),
+                             .lines = sti_ceil_div(a->shape[1], 16) };
+    if (f.rows > 0) f.row = (const char *)a->data + first * f.stride;
+    return f;
+}
+
+static void fused_panel(void *arg, int64_t first, int64_t rows, int thread)
+{
+    const job *j = arg;
+    const sti_twostage *t = j->t;
+    float *u = (float *)j->work + thread * t->width, *work = u + fused_middle(t);
+    sti_twostage_ahead result = ahead_of(j->y, first, rows), next = ahead_of(j->x, first + rows, rows);
+    sti_twostage_panel s = { .t = t,
+                             .w1 = j->w1,
+                             .w2 = j->w2,
+                             .x = (const float *)j->x->data + first * j->x->stride[0],
+                             .y = (float *)j->y->data + first * j->y->stride[0],
+                             .ldx = j->x->stride[0],
+                             .ldy = j->y->stride[0],
+                             .n = rows,
+                             .alpha = (float)j->alpha,
+                             .beta = (float)j->beta,
+                             .u = u };
+    s.ahead = &result;
+    if (j->transposed) {
+        t->loops->out_back(&s, 0, groups_of(t), work);
+        s.ahead = &next;
+        t->loops->in_back(&s, 0, t->n1, work);
+    } else {
+        t->loops->in(&s, 0, t->n1, work);
+        s.ahead = &next;
+        t->loops->out(&s, 0, groups_of(t), work);
+    }
+}
+
+/* Threads share the blocks of each step; every weight's gradient belongs to one block, so its sum has one order. Tied
+ * blocks share theirs, so one thread takes them all. */
+static void fused_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
+                       const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
+                       const strata_tensor *dx, void *work)
+{
+    const int64_t count = x->shape[0], groups = groups_of(t), n1 = t->n1;
+    const int team = t->tied ? 1
+                             : (int)STI_MIN((int64_t)sti_threads_for(t->ctx, count * (t->cols + t->rows), 1 << 14),
+                                            STI_MAX(groups, n1));
+#pragma omp parallel num_threads(team) if (team > 1)
+    {
+#ifdef _OPENMP
+        const int64_t n = team > 1 ? omp_get_num_threads() : 1, k = team > 1 ? omp_get_thread_num() : 0;
+#else
+        const int64_t n = 1, k = 0;
+#endif
+        float *mine = (float *)work + k * t->width + fused_middle(t);
+        for (int64_t first = 0; first < count; first += t->panel) {
+            /* one thread's cache holds all; several threads' caches do not know who needs a row */
+            sti_twostage_ahead ahead[3] = { ahead_of(dy, first, t->panel), ahead_of(x, first + t->panel, t->panel) };
+            if (dx) ahead[2] = ahead_of(dx, first, t->panel);
+            sti_twostage_panel s = { .t = t,
+                                     .w1 = w1,
+                                     .w2 = w2,
+                                     .x = (const float *)x->data + first * x->stride[0],
+                                     .y = dx ? (float *)dx->data + first * dx->stride[0] : NULL,
+                                     .ldx = x->stride[0],
+                                     .ldy = dx ? dx->stride[0] : 0,
+                                     .n = STI_MIN(t->panel, count - first),
+                                     .alpha = (float)alpha,
+                                     .beta = (float)beta,
+                                     .u = work,
+                                     .dw1 = dw1,
+                                     .dw2 = dw2,
+                                     .dy = (const float *)dy->data + first * dy->stride[0],
+                                     .lddy = dy->stride[0] };
+            s.ahead = n == 1 ? &ahead[0] : NULL;
+            t->loops->in(&s, n1 * k / n, n1 * (k + 1) / n, mine);
+#pragma omp barrier
+            s.ahead = n == 1 ? &ahead[2] : NULL;
+            t->loops->out_grad(&s, groups * k / n, groups * (k + 1) / n, mine);
+#pragma omp barrier
+            s.ahead = n == 1 ? &ahead[1] : NULL;
+            t->loops->in_grad(&s, n1 * k / n, n1 * (k + 1) / n, mine);
+#pragma omp barrier
+        }
+    }
+}
+
+/* ---- the two calls ----------------------------------------------------------------------------------------------- */
+
 void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
                         const strata_tensor *x, double beta, const strata_tensor *y, void *work)
 {
+    if (t->loops) {
+        job j = { t, w1, w2, transposed, alpha, beta, x, y, work, 0 };
+        sti_panels(t->ctx, x->shape[0], sti_panel_rows(t->ctx, x->shape[0], t->panel), fused_panel, &j);
+        return;
+    }
     const int64_t panel_rows = sti_panel_rows(t->ctx, x->shape[0], t->panel);
     job j = { t, w1, w2, transposed, alpha, beta, x, y, work, panel_rows };
     sti_panels(t->ctx, x->shape[0], panel_rows, apply_panel, &j);
@@ -274,6 +419,10 @@ void sti_twostage_grad(const sti_twostage *t, const void *w1, const void *w2, co
                        const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
                        const strata_tensor *dx, void *work)
 {
+    if (t->loops) {
+        fused_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work);
+        return;
+    }
     const int64_t count = x->shape[0];
     for (int64_t first = 0; first < count; first += t->grad_panel) {
         const int64_t n = STI_MIN(t->grad_panel, count - first);

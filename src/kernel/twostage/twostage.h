@@ -7,6 +7,8 @@
 
 #include "core/context.h"
 
+typedef struct sti_twostage_loops sti_twostage_loops;
+
 typedef struct sti_twostage {
     const strata_context *ctx; /* borrowed */
     int32_t dtype;
@@ -17,13 +19,17 @@ typedef struct sti_twostage {
     bool out_major;     /* w1 is (n1, q, p), else (n1, p, q); w2 is (n2, s, r) */
     bool tied;          /* one (q, p) and one (s, r) serve all blocks; group is 1 */
     /* set by sti_twostage_plan */
-    bool gather; /* the permutation needs a copy: it moves groups of several numbers */
+    const sti_twostage_loops *loops; /* the fused variant, NULL: products of kernel/gemm */
+    bool gather;                     /* the permutation needs a copy: it moves groups of several numbers */
     int64_t panel, grad_panel;
-    int64_t width; /* workspace numbers of one row */
+    int64_t width; /* workspace numbers of one row; of one thread when fused */
 } sti_twostage;
 
-/* Choose panels. @param scratch [out] workspace in rows of `width` numbers, for calls with up to max_count rows */
+/* Choose the variant and panels. @param scratch [out] workspace in rows of `width` numbers, for calls with up to
+ * max_count rows. The workspace is aligned to STI_ALIGN bytes. */
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch);
+/* "avx512", "avx2" or "portable". */
+const char *sti_twostage_variant(const sti_twostage *t);
 /* y = alpha A x + beta y, x (count, cols), y (count, rows); transposed: y = alpha A^T x + beta y with the sizes
  * exchanged. beta = 0 never reads y. Never allocates. */
 void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
