@@ -18,10 +18,9 @@ void sti_optim_destroy(sti_optim *o); /* accepts NULL */
 
 /* Euclidean norm of all gradients, in double, tied parameters once. NaN or inf when a gradient is not finite. */
 double sti_optim_norm(const sti_optim *o, const void *grads);
-/* Step number t = 1, 2, …, with g = scale * grads, f the multiplier of the tensor (and of the column) and decay on tensors of two or more
- * dimensions:
- *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
- *   w -= lr f (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps) + lr f wd w */
+/* Step number t = 1, 2, …, with g = scale * grads, f the multiplier of the tensor (and of the column) and decay on
+ * tensors of two or more dimensions: m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2 w -= lr f (m / (1-b1^t)) / (sqrt(v /
+ * (1-b2^t)) + eps) + lr f wd w */
 void sti_optim_step(const sti_optim *o, const sti_adamw *a, double lr, int64_t t, double scale, const void *grads,
                     void *params, void *m, void *v);
 
