@@ -9,32 +9,16 @@
 
 #define SFX _f32_c
 #include "kernel/activation/activation.inc"
-#undef SFX
-#undef REAL
-#undef EXP
-#undef CDF
-
-static inline double cdf_f64(double x, double *density)
-{
-    *density = 0.39894228040143268 * exp(-0.5 * x * x);
-    return 0.5 * erfc(-0.70710678118654752 * x);
-}
-#define REAL double
-#define SFX _f64_c
-#define EXP(x) exp(x)
-#define CDF(x, d) cdf_f64((x), (d))
-#include "kernel/activation/activation.inc"
 
 enum { BLOCK = 4096 }; /* elements of one task */
 
 static const sti_act_loops *loops_of(const strata_context *ctx, int32_t dtype)
 {
-    if (dtype == STRATA_F64) return &sti_act_loops_f64_c;
+    if (dtype == STRATA_F64) return &sti_act_loops_f64_ref;
+    if (ctx->isa == STI_ISA_REF) return &sti_act_loops_f32_ref;
 #if STRATA_X86
     if (ctx->isa >= STI_ISA_AVX512) return &sti_act_loops_f32_avx512;
     if (ctx->isa >= STI_ISA_AVX2) return &sti_act_loops_f32_avx2;
-#else
-    (void)ctx;
 #endif
     return &sti_act_loops_f32_c;
 }

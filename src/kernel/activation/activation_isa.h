@@ -12,7 +12,7 @@ typedef struct sti_act_loops {
                           int accb);
 } sti_act_loops;
 
-extern const sti_act_loops sti_act_loops_f32_c, sti_act_loops_f64_c;
+extern const sti_act_loops sti_act_loops_f32_ref, sti_act_loops_f64_ref, sti_act_loops_f32_c;
 extern const sti_act_loops sti_act_loops_f32_avx2, sti_act_loops_f32_avx512; /* x86-64 builds only */
 
 #endif

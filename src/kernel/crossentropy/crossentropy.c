@@ -13,22 +13,14 @@
 #define SFX _f32_c
 #define EXP(x) sti_vexpf(x)
 #include "kernel/crossentropy/crossentropy.inc"
-#undef REAL
-#undef SFX
-#undef EXP
-#define REAL double
-#define SFX _f64_c
-#define EXP(x) exp(x)
-#include "kernel/crossentropy/crossentropy.inc"
 
 static const sti_ce_loops *loops_of(const strata_context *ctx, int32_t dtype)
 {
-    if (dtype == STRATA_F64) return &sti_ce_loops_f64_c;
+    if (dtype == STRATA_F64) return &sti_ce_loops_f64_ref;
+    if (ctx->isa == STI_ISA_REF) return &sti_ce_loops_f32_ref;
 #if STRATA_X86
     if (ctx->isa >= STI_ISA_AVX512) return &sti_ce_loops_f32_avx512;
     if (ctx->isa >= STI_ISA_AVX2) return &sti_ce_loops_f32_avx2;
-#else
-    (void)ctx;
 #endif
     return &sti_ce_loops_f32_c;
 }

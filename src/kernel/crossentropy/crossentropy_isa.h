@@ -10,7 +10,7 @@ typedef struct sti_ce_loops {
     void (*grad)(int64_t vocab, const void *logits, double lse, double scale, void *d, int acc);
 } sti_ce_loops;
 
-extern const sti_ce_loops sti_ce_loops_f32_c, sti_ce_loops_f64_c;
+extern const sti_ce_loops sti_ce_loops_f32_ref, sti_ce_loops_f64_ref, sti_ce_loops_f32_c;
 extern const sti_ce_loops sti_ce_loops_f32_avx2, sti_ce_loops_f32_avx512; /* x86-64 builds only */
 
 #endif

@@ -7,22 +7,16 @@
 #define REAL float
 #define SFX _f32_c
 #include "kernel/norm/norm.inc"
-#undef REAL
-#undef SFX
-#define REAL double
-#define SFX _f64_c
-#include "kernel/norm/norm.inc"
 
 enum { CHUNKS = 64, CHUNK_ROWS = 16 }; /* most chunks, and fewest rows of one */
 
 static const sti_norm_loops *loops_of(const strata_context *ctx, int32_t dtype)
 {
-    if (dtype == STRATA_F64) return &sti_norm_loops_f64_c;
+    if (dtype == STRATA_F64) return &sti_norm_loops_f64_ref;
+    if (ctx->isa == STI_ISA_REF) return &sti_norm_loops_f32_ref;
 #if STRATA_X86
     if (ctx->isa >= STI_ISA_AVX512) return &sti_norm_loops_f32_avx512;
     if (ctx->isa >= STI_ISA_AVX2) return &sti_norm_loops_f32_avx2;
-#else
-    (void)ctx;
 #endif
     return &sti_norm_loops_f32_c;
 }

@@ -12,7 +12,7 @@ typedef struct sti_norm_loops {
                      void *dx, int acc, double *sum);
 } sti_norm_loops;
 
-extern const sti_norm_loops sti_norm_loops_f32_c, sti_norm_loops_f64_c;
+extern const sti_norm_loops sti_norm_loops_f32_ref, sti_norm_loops_f64_ref, sti_norm_loops_f32_c;
 extern const sti_norm_loops sti_norm_loops_f32_avx2, sti_norm_loops_f32_avx512; /* x86-64 builds only */
 
 #endif
