@@ -59,6 +59,7 @@ int32_t sti_mixer_build(sti_graph *g, const char *name, const sti_spec *spec, co
                      (long long)g->buffer[in].width, (long long)env->width);
     else
         s = sti_values_bind(spec, c->kind, c->keys, &v);
+    if (s == STRATA_OK && c->check) s = c->check(v);
     if (s == STRATA_OK) {
         out = c->build(g, name, v, env, in);
         if (out >= 0 && text && !(*text = sti_values_text(v, true)))

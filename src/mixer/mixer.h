@@ -17,6 +17,7 @@ typedef struct sti_mixer_class {
     sti_keys keys;
     const char *const *examples; /* "softmax heads=2 score=mlr ranks=2,1,1", NULL-terminated */
     bool causal;                 /* every example without causal=0 has a bit-equal past */
+    strata_status (*check)(const sti_values *v); /* E_SPEC when the keys contradict each other; NULL: they cannot */
     /* Append the stages that map buffer `in` (width env->width) to the returned buffer. Writes resolved defaults into
      * `v`, whose canonical text goes into checkpoints. -1 on failure (g->status). */
     int32_t (*build)(sti_graph *g, const char *name, sti_values *v, const sti_mixer_env *env, int32_t in);

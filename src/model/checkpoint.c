@@ -222,7 +222,7 @@ static strata_status open_checked(const strata_context *ctx, sti_checkpoint *c)
     STI_TRY(read_head(c));
     const sti_model_size size = { .base_width = c->base_width };
     strata_status st = sti_model_plan_create(ctx, c->spec, c->vocab, &size, &c->plan);
-    if (st == STRATA_E_SPEC || st == STRATA_E_SHAPE || st == STRATA_E_INVALID) /* the file's fault, not the caller's */
+    if (st == STRATA_E_SPEC || st == STRATA_E_INVALID) /* the file's fault, not the caller's */
         return sti_fail_prefix(STRATA_E_FORMAT, "model spec of the metadata");
     STI_TRY(st);
     return check_tensors(c);

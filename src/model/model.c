@@ -85,6 +85,7 @@ strata_status sti_model_plan_create(const strata_context *ctx, const char *spec,
     if (p && cls) {
         *p = (sti_model_plan){ .cls = cls, .vocab = vocab, .tokens = -1, .targets = -1, .logits = -1, .loss = -1 };
         st = plan_build(ctx, s, size, p);
+        if (st == STRATA_E_SHAPE) st = STRATA_E_SPEC; /* a model states its own sizes: nothing else disagrees */
     }
     sti_spec_free(s);
     if (st == STRATA_OK)

@@ -46,7 +46,7 @@ struct sti_model_plan {
     int32_t loss;      /* an output of training plans (batch, time, 2): nats, counted; else -1 */
 };
 
-/* @return OK | E_SPEC | E_SHAPE | E_MEMORY | E_UNSUPPORTED */
+/* @return OK | E_SPEC | E_MEMORY | E_UNSUPPORTED */
 strata_status sti_model_plan_create(const strata_context *ctx, const char *spec, int64_t vocab,
                                     const sti_model_size *size, sti_model_plan **out);
 void sti_model_plan_destroy(sti_model_plan *p);

@@ -27,7 +27,8 @@
 typedef struct kind {
     const char *name, *summary;
     sti_keys keys;
-    const char *const *examples; /* NULL, or NULL-terminated */
+    const char *const *examples;                 /* NULL, or NULL-terminated */
+    strata_status (*check)(const sti_values *v); /* NULL, or what the keys must agree on among themselves */
 } kind;
 
 typedef struct family {
@@ -40,18 +41,23 @@ typedef struct family {
     static kind prefix##_kind_at(int32_t i)                                                                            \
     {                                                                                                                  \
         const type *c = prefix##_class_at(i);                                                                          \
-        return (kind){ c->kind, c->summary, c->keys, c->examples };                                                    \
+        return (kind){ c->kind, c->summary, c->keys, c->examples, NULL };                                              \
     }
 CLASS_FAMILY(sti_op, sti_op_class)
-CLASS_FAMILY(sti_mixer, sti_mixer_class)
 CLASS_FAMILY(sti_layer, sti_layer_class)
 CLASS_FAMILY(sti_model, sti_model_class)
 #undef CLASS_FAMILY
 
+static kind mixer_at(int32_t i)
+{
+    const sti_mixer_class *c = sti_mixer_class_at(i);
+    return (kind){ c->kind, c->summary, c->keys, c->examples, c->check };
+}
+
 static kind task_at(int32_t i)
 {
     const sti_task_class *c = sti_task_class_at(i);
-    return (kind){ c->kind, c->summary, c->keys, NULL };
+    return (kind){ c->kind, c->summary, c->keys, NULL, NULL };
 }
 
 static const sti_key attention_keys[] = {
@@ -68,18 +74,19 @@ static kind attention_at(int32_t i)
     static const char *const examples[] = { "score=standard causal=0", "score=mlr ranks=32,16,16 gain=count",
                                             "score=window window=128", NULL };
     (void)i;
-    return (kind){ "softmax", "softmax attention with structured scores", STI_KEYS(attention_keys), examples };
+    return (kind){ "softmax", "softmax attention with structured scores", STI_KEYS(attention_keys), examples,
+                   sti_attention_check };
 }
 
 static kind train_at(int32_t i)
 {
     (void)i;
-    return (kind){ "train", "the training loop: AdamW, schedule, evaluation, checkpoints", sti_train_keys, NULL };
+    return (kind){ "train", "the training loop: AdamW, schedule, evaluation, checkpoints", sti_train_keys, NULL, NULL };
 }
 
 static const family families[] = {
     { "operator", sti_op_class_count, sti_op_kind_at },
-    { "mixer", sti_mixer_class_count, sti_mixer_kind_at },
+    { "mixer", sti_mixer_class_count, mixer_at },
     { "layer", sti_layer_class_count, sti_layer_kind_at },
     { "attention", one, attention_at },
     { "model", sti_model_class_count, sti_model_kind_at },
@@ -188,7 +195,7 @@ static strata_status unknown_kind(const family *f, const char *name)
 
 static strata_status check_tree(const family *f, const sti_spec *s, bool top);
 
-static strata_status check_values(const family *f, const sti_values *v)
+static strata_status check_values(const kind *c, const sti_values *v)
 {
     for (int32_t i = 0; i < v->count; i++) {
         const sti_value *x = &v->v[i];
@@ -198,7 +205,7 @@ static strata_status check_values(const family *f, const sti_values *v)
         for (int64_t k = 0; inner && k < (t == STI_KEY_SPEC ? 1 : x->i); k++)
             STI_TRY(check_tree(inner, x->spec[k], false));
     }
-    return !strcmp(f->name, "attention") ? sti_attention_check(v) : STRATA_OK;
+    return c->check ? c->check(v) : STRATA_OK;
 }
 
 static strata_status check_tree(const family *f, const sti_spec *s, bool top)
@@ -216,7 +223,7 @@ static strata_status check_tree(const family *f, const sti_spec *s, bool top)
         k.keys = (sti_keys){ keys, (int32_t)(n + STI_COUNT(size_keys)) };
     }
     strata_status st = sti_values_bind(s, k.name, k.keys, &v);
-    if (st == STRATA_OK) st = check_values(f, v);
+    if (st == STRATA_OK) st = check_values(&k, v);
     sti_values_free(v);
     sti_heap_free(keys);
     return st;

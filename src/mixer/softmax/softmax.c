@@ -98,17 +98,39 @@ static strata_status resolve_positions(sti_values *v, const char *outer, design 
     return STRATA_OK;
 }
 
+/* A list and the size that its entries sum to, when both are given. */
+static strata_status check_sum(const sti_values *v, const char *list, const char *size)
+{
+    const sti_value *x = sti_value_of(v, list);
+    int64_t sum = 0;
+    for (int64_t l = 0; x->given && l < x->i; l++) sum += x->ints[l];
+    if (!x->given || !sti_value_given(v, size) || sum == sti_value_int(v, size)) return STRATA_OK;
+    return sti_fail(STRATA_E_SPEC, "softmax: %s sum to %lld but %s is %lld", list, (long long)sum, size,
+                    (long long)sti_value_int(v, size));
+}
+
+static strata_status check(const sti_values *v)
+{
+    static const char *const btt[] = { "side", "rank" };
+    STI_TRY(sti_attention_check(v));
+    for (size_t i = 0; i < STI_COUNT(btt); i++)
+        if (!sti_value_is(v, "score", "bilinear-btt") && sti_value_given(v, btt[i]))
+            return sti_fail(STRATA_E_SPEC, "softmax: %s belongs to score=bilinear-btt, not to score=%s", btt[i],
+                            sti_value_text(v, "score"));
+    if (sti_value_given(v, "heads") && sti_value_given(v, "kv_heads") &&
+        sti_value_int(v, "heads") % sti_value_int(v, "kv_heads") != 0)
+        return sti_fail(STRATA_E_SPEC, "softmax: kv_heads=%lld does not divide heads=%lld",
+                        (long long)sti_value_int(v, "kv_heads"), (long long)sti_value_int(v, "heads"));
+    if (!sti_value_is(v, "score", "bilinear-mlr")) STI_TRY(check_sum(v, "ranks", "d_qk"));
+    return check_sum(v, "vranks", "d_v");
+}
+
 static strata_status resolve(sti_values *v, const sti_mixer_env *env, const sti_graph *g, design *d)
 {
     const int64_t width = env->width;
     *d = (design){ .form = sti_value_is(v, "score", "bilinear-mlr")   ? CHUNKS
                            : sti_value_is(v, "score", "bilinear-btt") ? BTT
                                                                       : PLAIN };
-    STI_TRY(sti_attention_check(v));
-    for (int i = 0; i < 2; i++)
-        if (d->form != BTT && sti_value_given(v, i ? "rank" : "side"))
-            return sti_fail(STRATA_E_SPEC, "softmax: %s belongs to score=bilinear-btt, not to score=%s",
-                            i ? "rank" : "side", sti_value_text(v, "score"));
     d->n.heads = given_or(v, "heads", default_heads(width));
     d->n.kv_heads = given_or(v, "kv_heads", d->n.heads);
     d->n.context = env->context > 0 ? env->context : g->time;
@@ -220,4 +242,5 @@ const sti_mixer_class sti_mixer_class_softmax = { .kind = "softmax",
                                                   .keys = STI_KEYS(keys),
                                                   .examples = examples,
                                                   .causal = true,
+                                                  .check = check,
                                                   .build = build };
