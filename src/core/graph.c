@@ -122,6 +122,7 @@ static strata_status add_stage(sti_graph *g, const sti_stage_desc *d)
                     .keep_in = d->keep_in,
                     .keep_out = d->keep_out,
                     .no_grad = d->no_grad,
+                    .pass_grad = d->pass_grad,
                     .saved = g->train ? sti_round_up(d->saved, STI_ALIGN) : 0,
                     .work = d->work,
                     .state = sti_round_up(d->state, STI_ALIGN),
@@ -244,13 +245,63 @@ static void grad_lives(sti_graph *g, life *l)
     }
 }
 
+/* Is the gradient of buffer b written at a time in (after, until]? */
+static bool written(const sti_graph *g, int32_t b, int32_t after, int32_t until)
+{
+    int32_t n = g->nstage;
+    for (int32_t t = after + 1; t <= until; t++) {
+        const sti_stage *s = &g->stage[2 * n - 1 - t];
+        for (int32_t k = 0; k < s->nin; k++)
+            if (s->in[k] == b && !(s->no_grad >> k & 1)) return true;
+    }
+    return false;
+}
+
+/* May the gradient of x, first written at time `at`, join those that have root r? Not while one of them is still to be
+ * read when another one is added to. */
+static bool may_join(const sti_graph *g, const life *l, const int32_t *root, int32_t r, int32_t x, int32_t at)
+{
+    for (int32_t y = 0; y < g->nbuffer; y++)
+        if (root[y] == r && l[y].last > at && (written(g, x, at, l[y].last) || written(g, y, at, l[x].last)))
+            return false;
+    return true;
+}
+
+/* Let gradients that a stage only hands on share memory: along a residual stream all of them are one block. The life of
+ * a root then covers those that joined it, which have none of their own. */
+static void share_grads(const sti_graph *g, life *l, int32_t *root)
+{
+    int32_t n = g->nstage;
+    for (int32_t b = 0; b < g->nbuffer; b++) root[b] = b;
+    for (int32_t i = n; i-- > 0;) {
+        const sti_stage *s = &g->stage[i];
+        const int32_t out = s->out[0], at = 2 * n - 1 - i;
+        for (int32_t k = 0; k < s->nin; k++) {
+            const int32_t x = s->in[k];
+            const sti_buffer *a = &g->buffer[x], *b = &g->buffer[out];
+            if (!(s->pass_grad >> k & 1) || s->acc[k] || !a->has_grad || !b->has_grad || a->external || b->external ||
+                a->output || b->output || a->width != b->width || !may_join(g, l, root, root[out], x, at))
+                continue;
+            root[x] = root[out];
+        }
+    }
+    for (int32_t b = 0; b < g->nbuffer; b++) {
+        if (root[b] == b) continue;
+        live(&l[root[b]], l[b].first);
+        live(&l[root[b]], l[b].last);
+        l[b].first = INT32_MAX;
+        l[b].last = -1;
+    }
+}
+
 strata_status sti_graph_finish(sti_graph *g)
 {
     if (g->status != STRATA_OK) return g->status;
     int32_t n = g->nbuffer;
     life *data = sti_heap((size_t)STI_MAX(n, 1) * sizeof *data), *grad = sti_heap((size_t)STI_MAX(n, 1) * sizeof *grad);
-    int32_t *order = sti_heap((size_t)STI_MAX(n, 1) * sizeof *order);
-    if (!data || !grad || !order) {
+    int32_t *order = sti_heap((size_t)STI_MAX(n, 1) * sizeof *order),
+            *root = sti_heap((size_t)STI_MAX(n, 1) * sizeof *root);
+    if (!data || !grad || !order || !root) {
         g->status = sti_fail(STRATA_E_MEMORY, "graph: no memory");
         goto out;
     }
@@ -270,13 +321,14 @@ strata_status sti_graph_finish(sti_graph *g)
     if (g->status != STRATA_OK) goto out;
     data_lives(g, data);
     if (g->train) grad_lives(g, grad);
+    share_grads(g, grad, root);
     for (int32_t b = 0; b < n; b++)
         if (g->buffer[b].external) data[b].last = grad[b].last = -1, data[b].first = grad[b].first = INT32_MAX;
     g->act_bytes = place(data, n, order);
     g->grad_bytes = place(grad, n, order);
     for (int32_t b = 0; b < n; b++) {
         g->buffer[b].off = data[b].off;
-        g->buffer[b].grad_off = grad[b].off;
+        g->buffer[b].grad_off = grad[root[b]].off;
     }
     for (int32_t i = 0; i < g->nstage; i++) {
         sti_stage *s = &g->stage[i];
@@ -290,6 +342,7 @@ out:
     sti_heap_free(data);
     sti_heap_free(grad);
     sti_heap_free(order);
+    sti_heap_free(root);
     return g->status;
 }
 

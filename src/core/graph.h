@@ -65,6 +65,7 @@ typedef struct sti_stage_desc {
     int32_t in[STI_MAX_IN], out[STI_MAX_OUT]; /* buffer numbers */
     uint32_t keep_in, keep_out;               /* bit k: backward reads in[k] / out[k] */
     uint32_t no_grad;                         /* bit k: in[k] has no gradient (token ids) */
+    uint32_t pass_grad;                       /* bit k: din[k] is dout[0]; they may then be the same memory */
     size_t saved, work;       /* bytes: kept for backward / scratch of either pass, for the largest batch and time */
     size_t state;             /* bytes per sequence for inference at the largest time */
     double state_token_bytes; /* cache payload bytes per sequence at capacity `time` (the formula, no padding) */
@@ -76,7 +77,7 @@ struct sti_stage {
     char *name;
     const sti_graph *graph;
     int32_t nin, nout, in[STI_MAX_IN], out[STI_MAX_OUT];
-    uint32_t keep_in, keep_out, no_grad;
+    uint32_t keep_in, keep_out, no_grad, pass_grad;
     int32_t acc[STI_MAX_IN]; /* set by the planner */
     int32_t param_first, param_count;
     int64_t param_base; /* element offset of the block */

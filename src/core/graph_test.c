@@ -103,7 +103,8 @@ static int32_t two(sti_graph *g, const sti_stage_class *cls, int32_t a, int32_t 
                                         .nout = 1,
                                         .in = { a, b },
                                         .out = { y },
-                                        .keep_in = cls == &mul_class ? 3 : 0 });
+                                        .keep_in = cls == &mul_class ? 3 : 0,
+                                        .pass_grad = cls == &add_class ? 3 : 0 });
     return y;
 }
 
@@ -173,6 +174,72 @@ static void walks(void)
     strata_context_destroy(ctx);
 }
 
+/* One token of width 3: the gradients of the parameters w, where the output's gradient is 1. */
+static void gradients(sti_graph *g, const double *w, int n, double x, double *dw)
+{
+    double xs[3] = { x, x, x }, dx[3], params[16 * 16] = { 0 }, dparams[16 * 16] = { 0 };
+    for (int i = 0; i < n; i++) params[i * 16] = w[i];
+    double *act = strata_alloc(g->ctx, g->act_bytes), *grad = strata_alloc(g->ctx, g->grad_bytes);
+    memset(act, 0xff, g->act_bytes);
+    memset(grad, 0xff, g->grad_bytes);
+    sti_exec e = { .params = params,
+                   .dparams = dparams,
+                   .act = act,
+                   .grad = grad,
+                   .batch = 1,
+                   .time = 1,
+                   .ext = { xs },
+                   .dext = { dx } };
+    CHECK_OK(sti_graph_forward(g, &e));
+    double *dy = sti_graph_grad(g, &e, g->nbuffer - 1);
+    for (int i = 0; i < 3; i++) dy[i] = 1;
+    CHECK_OK(sti_graph_backward(g, &e));
+    for (int i = 0; i < n; i++) dw[i] = dparams[i * 16];
+    strata_free(g->ctx, act);
+    strata_free(g->ctx, grad);
+}
+
+/* Gradients that are only handed on share memory, unless one of them is added to while another is still to be read. */
+static void shared_gradients(void)
+{
+    strata_context *ctx;
+    sti_graph *g;
+    CHECK_OK(strata_context_create(NULL, NULL, &ctx));
+    /* a residual stream: x (1 + w1) (1 + w2) (1 + w3) w0 w4 */
+    CHECK_OK(sti_graph_create(ctx, STRATA_F64, 1, 1, 1, 1, 768, &g));
+    int32_t y = scale(g, "w0", sti_graph_input(g, 3, STRATA_F64, 0)), stream[4] = { y }, branch[4] = { 0 };
+    for (int i = 1; i < 4; i++) {
+        branch[i] = scale(g, (char[]){ 'w', (char)('0' + i), 0 }, y);
+        stream[i] = y = two(g, &add_class, y, branch[i]);
+    }
+    sti_graph_output(g, scale(g, "w4", y));
+    CHECK_OK(sti_graph_finish(g));
+    for (int i = 1; i < 4; i++) {
+        CHECK(g->buffer[stream[i]].grad_off == g->buffer[stream[0]].grad_off);
+        CHECK(g->buffer[branch[i]].grad_off != g->buffer[stream[0]].grad_off); /* read while the stream is added to */
+    }
+    const double w[5] = { 0.5, -0.3, 0.7, 1.1, 2.0 };
+    double dw[5], full = 3 * 0.9;
+    gradients(g, w, 5, 0.9, dw);
+    for (int i = 0; i < 5; i++) full *= i == 0 || i == 4 ? w[i] : 1 + w[i];
+    for (int i = 0; i < 5; i++)
+        CHECK(fabs(dw[i] - full / (i == 0 || i == 4 ? w[i] : 1 + w[i])) <= 1e-14 * fabs(full) * 16);
+    sti_graph_destroy(g);
+    /* u = a x, v = b x, (u + v) + (c u + d v): u and v are both added to after their sum has written them */
+    CHECK_OK(sti_graph_create(ctx, STRATA_F64, 1, 1, 1, 1, 768, &g));
+    const int32_t x = sti_graph_input(g, 3, STRATA_F64, 0), u = scale(g, "a", x), v = scale(g, "b", x);
+    const int32_t p = scale(g, "c", u), q = scale(g, "d", v), s = two(g, &add_class, u, v);
+    sti_graph_output(g, scale(g, "e", two(g, &add_class, s, two(g, &add_class, p, q))));
+    CHECK_OK(sti_graph_finish(g));
+    CHECK(g->buffer[u].grad_off != g->buffer[v].grad_off && g->buffer[p].grad_off == g->buffer[q].grad_off);
+    const double k[5] = { 0.5, -0.3, 0.7, 1.1, 2.0 };
+    gradients(g, k, 5, 0.9, dw);
+    const double want[5] = { 2 * 1.7, 2 * 2.1, 2 * 0.5, 2 * -0.3, 0.5 * 1.7 - 0.3 * 2.1 };
+    for (int i = 0; i < 5; i++) CHECK(fabs(dw[i] - 2.7 * want[i]) <= 1e-13);
+    sti_graph_destroy(g);
+    strata_context_destroy(ctx);
+}
+
 static void failures_latch(void)
 {
     strata_context *ctx;
@@ -189,4 +256,4 @@ static void failures_latch(void)
     strata_context_destroy(ctx);
 }
 
-TESTS(T(walks), T(failures_latch))
+TESTS(T(walks), T(shared_gradients), T(failures_latch))

@@ -43,10 +43,12 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
     return STRATA_OK;
 }
 
+/* Mostly nothing: the planner lets the three gradients share memory where it can. */
 static strata_status backward(const sti_stage *s, const sti_io *io)
 {
     for (int k = 0; k < 2; k++)
-        if (io->din[k]) combine(s, io, io->dout[0], io->acc[k] ? io->din[k] : NULL, io->din[k]);
+        if (io->din[k] && (io->acc[k] || io->din[k] != io->dout[0]))
+            combine(s, io, io->dout[0], io->acc[k] ? io->din[k] : NULL, io->din[k]);
     return STRATA_OK;
 }
 
@@ -67,7 +69,9 @@ int32_t sti_graph_sum(sti_graph *g, const char *name, int32_t a, int32_t b)
         return -1;
     }
     const int32_t out = sti_graph_buffer(g, g->buffer[a].width);
-    const sti_stage_desc d = { .cls = &sum_class, .name = name, .nin = 2, .nout = 1, .in = { a, b }, .out = { out } };
+    const sti_stage_desc d = {
+        .cls = &sum_class, .name = name, .nin = 2, .nout = 1, .in = { a, b }, .out = { out }, .pass_grad = 3
+    };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
 }
 
