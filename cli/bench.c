@@ -9,6 +9,8 @@
 
 #include "bench_roof.h"
 
+enum { READ_BYTES = 512 << 20 }; /* beyond the caches */
+
 /* ---- measuring -------------------------------------------------------------------------------------------------- */
 double cpu_now(void)
 {
@@ -23,24 +25,43 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-timing timing_of(double *wall, double *cpu, int n)
+static double middle(double *x, int n)
 {
-    qsort(wall, (size_t)n, sizeof *wall, by_value);
-    qsort(cpu, (size_t)n, sizeof *cpu, by_value);
-    return (timing){ wall[n / 2], wall[0], wall[n - 1], cpu[n / 2], cpu[0] };
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
 }
 
-strata_status measure(const bench *b, bench_call call, void *user, timing *t)
+timing timing_of(samples *s)
 {
-    double wall[MAX_REPEAT], cpu[MAX_REPEAT];
+    const double median = middle(s->wall, s->n);
+    return (timing){ median, s->wall[0], s->wall[s->n - 1], middle(s->cpu, s->n), middle(s->possible, s->n) };
+}
+
+enum { SLICES = 16 };
+
+double sample_roof(bench *b)
+{
+    const int threads = strata_context_threads(b->ctx);
+    if (!b->memory) return roof_fma(threads);
+    b->slice = (b->slice + 1) % SLICES;
+    return roof_read(b->memory + b->slice * (READ_BYTES / SLICES / 8), READ_BYTES / SLICES / 8, threads);
+}
+
+strata_status measure(bench *b, bench_call call, void *user, timing *t)
+{
+    samples s = { .n = b->repeat };
     strata_status st = call(user);
+    double before = sample_roof(b);
     for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
         const double start = cli_now(), start_cpu = cpu_now();
         st = call(user);
-        cpu[i] = cpu_now() - start_cpu;
-        wall[i] = cli_now() - start;
+        s.cpu[i] = cpu_now() - start_cpu;
+        s.wall[i] = cli_now() - start;
+        const double after = sample_roof(b);
+        s.possible[i] = s.cpu[i] * (before + after) / 2;
+        before = after;
     }
-    if (st == STRATA_OK) *t = timing_of(wall, cpu, b->repeat);
+    if (st == STRATA_OK) *t = timing_of(&s);
     return st;
 }
 
@@ -68,15 +89,27 @@ static double ratio(double a, double b)
     return a > 0 && b > 0 ? a / b : (double)NAN;
 }
 
-/* The speed-up that the counts of FLOPs or bytes promise. */
-static double promised(const row *r)
+/* What a row says beside its times; NaN where it says nothing. */
+typedef struct shares {
+    double of_gemm, of_roof, speedup, promised;
+} shares;
+
+static shares shares_of(const bench *b, const row *r)
 {
-    return r->base ? ratio(r->base->work, r->flops > 0 ? r->flops : r->bytes) : (double)NAN;
+    const double work = b->memory ? r->bytes : r->flops, of = ratio(work, r->t.possible);
+    const bool fits = b->memory || b->dtype == STRATA_F32; /* the roof is f32's */
+    const equivalent *e = r->base && r->base->work > 0 ? r->base : NULL;
+    shares s = { ratio(of, b->memory ? 0 : b->sgemm), fits ? of : (double)NAN, NAN, NAN };
+    if (!e) return s;
+    s.speedup = e->t.possible > 0 ? ratio(e->t.possible, r->t.possible) : ratio(e->t.cpu, r->t.cpu);
+    s.promised = ratio(e->work, work);
+    return s;
 }
 
 static void print_json(const bench *b, const row *r)
 {
     const timing *t = &r->t;
+    const shares s = shares_of(b, r);
     json j = json_begin(stdout);
     json_text(&j, "what", r->what);
     json_text(&j, "variant", r->variant);
@@ -86,17 +119,15 @@ static void print_json(const bench *b, const row *r)
     json_num(&j, "seconds_min", t->best);
     json_num(&j, "seconds_max", t->worst);
     json_num(&j, "cpu_seconds", t->cpu);
-    json_num(&j, "cpu_seconds_min", t->cpu_best);
     json_num(&j, "flops", ratio(r->flops, 1));
     json_num(&j, "gflops_per_s", ratio(r->flops * 1e-9, t->median));
-    json_num(&j, "of_sgemm", ratio(r->flops / t->cpu_best, b->sgemm));
-    json_num(&j, "of_fma", b->dtype == STRATA_F32 ? ratio(r->flops / t->cpu_best, b->fma) : (double)NAN);
+    json_num(&j, "gflops_per_cpu_s", ratio(r->flops * 1e-9, t->cpu));
+    json_num(&j, "of_sgemm", s.of_gemm);
+    json_num(&j, b->memory ? "of_read" : "of_fma", s.of_roof);
     json_num(&j, "bytes", ratio(r->bytes, 1));
     json_num(&j, "gbytes_per_s", ratio(r->bytes * 1e-9, t->median));
-    json_num(&j, "of_read", ratio(r->bytes / t->cpu_best, b->read));
-    json_num(&j, "speedup", r->base ? ratio(r->base->t.median, t->median) : (double)NAN);
-    json_num(&j, "speedup_cpu", r->base ? ratio(r->base->t.cpu_best, t->cpu_best) : (double)NAN);
-    json_num(&j, "promised", promised(r));
+    json_num(&j, "speedup", s.speedup);
+    json_num(&j, "promised", s.promised);
     json_end(&j);
 }
 
@@ -111,58 +142,50 @@ static void cell(int width, int digits, double x)
 
 void print_row(bench *b, const row *r)
 {
-    const timing *t = &r->t;
     if (cli_flag(b->c, "json")) {
         print_json(b, r);
     } else {
+        const timing *t = &r->t;
+        const shares s = shares_of(b, r);
         if (!b->header)
-            (void)printf("%-56s %-7s %9s %19s %9s %8s %7s %7s %7s %7s %8s %8s\n", "", "variant", "median ms",
-                         "min … max", "cpu ms", "GFLOP/s", "of gemm", "of fma", "GB/s", "of read", "speed-up",
-                         "promised");
+            (void)printf("%-60s %-10s %9s %19s %9s %8s %8s %8s %8s %8s\n", "", "variant", "median ms", "min … max",
+                         "cpu ms", b->memory ? "GB/s" : "GFLOP/s", b->memory ? "" : "of gemm",
+                         b->memory ? "of read" : "of fma", "speed-up", "promised");
         b->header = true;
         char spread[40];
         (void)snprintf(spread, sizeof spread, "%.3f … %.3f", t->best * 1e3, t->worst * 1e3);
-        /* the column counts bytes: the dots of the range are three */
-        (void)printf("%-56.56s %-7s %9.3f %21s %9.3f", r->what, r->variant, t->median * 1e3, spread, t->cpu_best * 1e3);
-        cell(8, 2, ratio(r->flops * 1e-9, t->median));
-        cell(7, 3, ratio(r->flops / t->cpu_best, b->sgemm));
-        cell(7, 3, b->dtype == STRATA_F32 ? ratio(r->flops / t->cpu_best, b->fma) : (double)NAN);
-        cell(7, 2, ratio(r->bytes * 1e-9, t->median));
-        cell(7, 3, ratio(r->bytes / t->cpu_best, b->read));
-        cell(8, 2, r->base ? ratio(r->base->t.cpu_best, t->cpu_best) : (double)NAN);
-        cell(8, 2, promised(r));
+        /* the width counts bytes, and the dots of the range are three */
+        (void)printf("%-60.60s %-10s %9.3f %21s %9.3f", r->what, r->variant, t->median * 1e3, spread, t->cpu * 1e3);
+        cell(8, 2, ratio((b->memory ? r->bytes : r->flops) * 1e-9, t->median));
+        cell(8, 3, s.of_gemm);
+        cell(8, 3, s.of_roof);
+        cell(8, 2, s.speedup);
+        cell(8, 2, s.promised);
         (void)printf("\n");
     }
     (void)fflush(stdout);
 }
 
-/* ---- roofs ------------------------------------------------------------------------------------------------------ */
-enum { READ_BYTES = 512 << 20 }; /* beyond the caches */
+/* ---- command ---------------------------------------------------------------------------------------------------- */
+/* decode is compared with reading memory, everything else with multiply-adds. */
+static strata_status all_memory(void *user)
+{
+    const bench *b = user;
+    (void)roof_read(b->memory, READ_BYTES / sizeof *b->memory, strata_context_threads(b->ctx));
+    return STRATA_OK;
+}
 
 static int measure_read(bench *b)
 {
-    uint64_t *p = strata_alloc(b->ctx, READ_BYTES);
-    if (!p) return cli_fail(CLI_FAILED, "bench: no memory for %d bytes", READ_BYTES);
-    memset(p, 1, READ_BYTES);
-    roof_read_rate r = { 0, 0 };
-    double wall[MAX_REPEAT], cpu[MAX_REPEAT];
-    for (int i = 0; i < b->repeat; i++) {
-        const double start = cli_now(), start_cpu = cpu_now();
-        volatile uint64_t sink = roof_read(p, READ_BYTES / sizeof *p, strata_context_threads(b->ctx), &r);
-        (void)sink;
-        cpu[i] = cpu_now() - start_cpu;
-        wall[i] = cli_now() - start;
-    }
-    strata_free(b->ctx, p);
-    b->read = r.cpu;
-    print_row(b, &(row){ .what = "memory read, 512 MiB",
-                         .variant = "",
-                         .t = timing_of(wall, cpu, b->repeat),
-                         .bytes = READ_BYTES });
+    timing t;
+    b->memory = strata_alloc(b->ctx, READ_BYTES);
+    if (!b->memory) return cli_fail(CLI_FAILED, "bench: no memory for %d bytes", READ_BYTES);
+    memset(b->memory, 1, READ_BYTES);
+    (void)measure(b, all_memory, b, &t);
+    print_row(b, &(row){ .what = "read 512 MiB", .variant = "", .t = t, .bytes = READ_BYTES });
     return CLI_OK;
 }
 
-/* ---- command ---------------------------------------------------------------------------------------------------- */
 typedef struct bench_kind {
     const char *name, *family; /* family of the spec */
     int (*run)(bench *b, const char *spec);
@@ -190,10 +213,10 @@ static int run_bench(cli *c)
     for (int i = 1; i < c->nargs && !rc; i++)
         rc = cli_status(strata_spec_check(kinds[k].family, c->arg[i]), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_context(c, NULL, &b.ctx);
-    if (!rc) b.fma = roof_fma();
     if (!rc && kinds[k].run == bench_decode) rc = measure_read(&b);
     if (!rc && kinds[k].run != bench_decode) rc = measure_gemm(&b);
     for (int i = 1; i < c->nargs && !rc; i++) rc = kinds[k].run(&b, c->arg[i]);
+    strata_free(b.ctx, b.memory);
     strata_context_destroy(b.ctx);
     return rc;
 }
@@ -224,15 +247,15 @@ const cli_command cmd_bench = {
     "bench",
     "attention|decode|operator|mixer|model SPEC…",
     "Time a component against the roofs of the machine and its dense equivalent",
-    "Each line gives the median of the repeats, their range and the least CPU time of the process (all threads), the\n"
-    "rate by exact FLOP counts or by the bytes of the cache formula, and its share of what this machine reached in "
-    "the\n"
-    "same run: a 2048^3 matrix product, multiply-adds in registers, reading 512 MiB. Shares and speed-ups compare "
-    "least\n"
-    "CPU times, so that other programs on the machine do not count; waiting threads do. Speed-up: over the\n"
-    "equivalent above it, which is full attention, a dense operator, or a standard softmax mixer; 'promised' is what "
-    "the\n"
-    "counts of FLOPs or bytes promise. model: training steps on random tokens, and a table of time by kind of stage.",
+    "Each line gives the median time of the repeats with their range, the median CPU time of the process (all "
+    "threads),\n"
+    "the rate by exact FLOP counts (decode: by the bytes of the cache formula), and its share of what this machine\n"
+    "reaches in the same run: a 2048^3 matrix product, and multiply-adds in registers (decode: reading memory), "
+    "sampled\n"
+    "before and after every call. Shares and speed-ups are by CPU time relative to that roof, so that neither other\n"
+    "programs nor a changing clock count; threads that wait do. Speed-up: over the equivalent above it, which is full\n"
+    "attention, a dense operator, or a standard softmax mixer; 'promised' is what the counts of FLOPs or bytes allow.\n"
+    "model: training steps on random tokens, and a table of time by kind of stage.",
     "strata bench attention \"score=mlr ranks=32,16,16\" --time 4096\n"
     "strata bench decode \"score=mlr ranks=16,16,16,16\" --heads 8 --kv-heads 2\n"
     "strata bench operator \"btt rank=2\" monarch --rows 4096 --cols 4096 --json\n"

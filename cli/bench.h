@@ -10,15 +10,24 @@ typedef struct bench {
     strata_context *ctx;
     int32_t dtype;
     int repeat;
-    double sgemm;     /* FLOP per CPU second of the 2048^3 matrix product in this run */
-    double fma, read; /* FLOP, and bytes read from memory, per CPU second of one thread; 0: not known */
+    double sgemm;     /* share of the roof that the 2048^3 matrix product reached in this run */
+    uint64_t *memory; /* decode: what the roof reads, a slice at a time; else NULL: the roof is multiply-adds */
+    size_t slice;
     bool header;
 } bench;
 
-/* Seconds: of the clock, and of CPU time of the whole process. */
+/* Seconds: of the clock, and of CPU time of the whole process; medians but for the range. `possible` is what the roof
+ * would have done in the CPU time: FLOPs, or bytes. It is sampled before and after every call, because the speed of a
+ * shared machine changes within seconds. */
 typedef struct timing {
-    double median, best, worst, cpu, cpu_best;
+    double median, best, worst, cpu, possible;
 } timing;
+
+/* Samples of one measurement. */
+typedef struct samples {
+    double wall[MAX_REPEAT], cpu[MAX_REPEAT], possible[MAX_REPEAT];
+    int n;
+} samples;
 
 /* What a measurement is compared with: dense, or full attention. */
 typedef struct equivalent {
@@ -37,9 +46,9 @@ typedef strata_status (*bench_call)(void *user);
 
 double cpu_now(void);
 /* Time the repeats, after one call that warms up. @return the first failing status */
-strata_status measure(const bench *b, bench_call call, void *user, timing *t);
-/* Timing from n <= MAX_REPEAT samples, which are reordered. */
-timing timing_of(double *wall, double *cpu, int n);
+strata_status measure(bench *b, bench_call call, void *user, timing *t);
+double sample_roof(bench *b);                 /* per CPU second, now */
+timing timing_of(samples *s);                 /* reorders them */
 void *numbers(const bench *b, int64_t count); /* in [-1, 1); strata_free */
 void print_row(bench *b, const row *r);
 
@@ -48,7 +57,12 @@ int bench_decode(bench *b, const char *spec);
 int bench_operator(bench *b, const char *spec);
 int bench_mixer(bench *b, const char *spec);
 int bench_model(bench *b, const char *spec);
-/* The 2048^3 matrix product: what every rate is compared with. */
+/* The 2048^3 matrix product: what every rate is compared with. Timed at once, or step by step. */
 int measure_gemm(bench *b);
+typedef struct gemm gemm;
+strata_status gemm_open(const bench *b, gemm **out);
+strata_status gemm_call(void *g);
+void gemm_close(const bench *b, gemm *g);
+enum { GEMM_SIZE = 2048 };
 
 #endif

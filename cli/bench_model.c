@@ -7,11 +7,14 @@
 
 enum { MAX_KINDS = 32 };
 
-typedef struct best_step { /* the step of least CPU time */
-    strata_step_time step;
+typedef struct steps {
+    strata_step_time step; /* of least CPU time */
     strata_kind_time kind[MAX_KINDS];
     int kinds;
-} best_step;
+    double of_gemm; /* median of the rates of steps over those of the matrix products around them */
+    double gemm;    /* FLOP per CPU second of the products, median */
+    timing t;
+} steps;
 
 /* Peak resident memory of this process in bytes. */
 static double peak_memory(void)
@@ -20,25 +23,49 @@ static double peak_memory(void)
     return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
 }
 
-static strata_status run_steps(const bench *b, strata_model_bench *m, timing *t, best_step *best)
+/* FLOP per CPU second of one matrix product, now; 0: it failed. */
+static double gemm_rate(gemm *g)
 {
-    double wall[MAX_REPEAT], cpu[MAX_REPEAT];
-    strata_step_time s = { .size = STRATA_INIT(strata_step_time) };
-    strata_status st = strata_model_bench_step(m, &s);
-    for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
-        st = strata_model_bench_step(m, &s);
-        wall[i] = s.seconds;
-        cpu[i] = s.cpu_seconds;
-        if (st != STRATA_OK || (i && s.cpu_seconds >= best->step.cpu_seconds)) continue;
-        best->step = s;
-        best->kinds = strata_model_bench_kinds(m);
-        if (best->kinds > MAX_KINDS) best->kinds = MAX_KINDS;
-        for (int k = 0; k < best->kinds; k++) {
-            best->kind[k].size = STRATA_INIT(strata_kind_time);
-            (void)strata_model_bench_kind(m, k, &best->kind[k]);
-        }
+    const double start = cpu_now();
+    if (gemm_call(g) != STRATA_OK) return 0;
+    return 2.0 * GEMM_SIZE * GEMM_SIZE * GEMM_SIZE / (cpu_now() - start);
+}
+
+static void keep(const strata_model_bench *m, const strata_step_time *s, steps *out)
+{
+    out->step = *s;
+    out->kinds = strata_model_bench_kinds(m) < MAX_KINDS ? strata_model_bench_kinds(m) : MAX_KINDS;
+    for (int k = 0; k < out->kinds; k++) {
+        out->kind[k].size = STRATA_INIT(strata_kind_time);
+        (void)strata_model_bench_kind(m, k, &out->kind[k]);
     }
-    if (st == STRATA_OK) *t = timing_of(wall, cpu, b->repeat);
+}
+
+/* Steps and matrix products in turn. */
+static strata_status run_steps(bench *b, strata_model_bench *m, gemm *g, steps *out)
+{
+    samples s = { .n = b->repeat }, product = { .n = b->repeat };
+    strata_step_time now = { .size = STRATA_INIT(strata_step_time) };
+    strata_status st = strata_model_bench_step(m, &now);
+    (void)gemm_rate(g);
+    double roof = sample_roof(b), rate = gemm_rate(g);
+    for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
+        st = strata_model_bench_step(m, &now);
+        const double after = sample_roof(b), rate_after = gemm_rate(g);
+        s.wall[i] = now.seconds;
+        s.cpu[i] = now.cpu_seconds;
+        s.possible[i] = now.cpu_seconds * (roof + after) / 2;
+        product.wall[i] = product.cpu[i] = (rate + rate_after) / 2;
+        product.possible[i] = now.flops / now.cpu_seconds / product.cpu[i];
+        roof = after;
+        rate = rate_after;
+        if (st == STRATA_OK && (i == 0 || now.cpu_seconds < out->step.cpu_seconds)) keep(m, &now, out);
+    }
+    if (st != STRATA_OK) return st;
+    out->t = timing_of(&s);
+    const timing p = timing_of(&product);
+    out->gemm = p.cpu;
+    out->of_gemm = p.possible;
     return st;
 }
 
@@ -53,7 +80,7 @@ static int by_time(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static void print_kinds_json(const best_step *s)
+static void print_kinds_json(const steps *s)
 {
     for (int i = 0; i < s->kinds; i++) {
         const strata_kind_time *k = &s->kind[i];
@@ -79,12 +106,12 @@ static void print_kinds_json(const best_step *s)
     json_end(&j);
 }
 
-static void print_kinds(const bench *b, const best_step *s, const timing *t)
+static void print_kinds(const steps *s)
 {
     char memory[CLI_NUMBER];
     double rest = s->step.cpu_seconds;
     (void)printf("\n%.0f tokens/s (best %.0f), forward %.1f ms, backward %.1f ms, optimiser %.1f ms, peak memory %s\n",
-                 (double)s->step.tokens / t->median, (double)s->step.tokens / t->best, s->step.forward * 1e3,
+                 (double)s->step.tokens / s->t.median, (double)s->step.tokens / s->t.best, s->step.forward * 1e3,
                  s->step.backward * 1e3, s->step.update * 1e3, cli_bytes(memory, peak_memory()));
     (void)printf("\n%-16s %6s %11s %12s %10s %7s %14s %8s\n", "kind", "stages", "forward ms", "backward ms", "cpu ms",
                  "share", "GFLOP/cpu-s", "of gemm");
@@ -93,7 +120,7 @@ static void print_kinds(const bench *b, const best_step *s, const timing *t)
         const double flops = k->flops_fwd + k->flops_bwd, cpu = total_cpu(k);
         (void)printf("%-16s %6d %11.2f %12.2f %10.2f %6.1f%%", k->kind, (int)k->stages, k->forward * 1e3,
                      k->backward * 1e3, cpu * 1e3, 100 * cpu / s->step.cpu_seconds);
-        if (flops > 0) (void)printf(" %14.1f %8.3f", flops / cpu * 1e-9, flops / cpu / b->sgemm);
+        if (flops > 0) (void)printf(" %14.1f %8.3f", flops / cpu * 1e-9, flops / cpu / s->gemm);
         (void)printf("\n");
         rest -= cpu;
     }
@@ -104,20 +131,22 @@ static void print_kinds(const bench *b, const best_step *s, const timing *t)
 int bench_model(bench *b, const char *spec)
 {
     strata_model_bench *m = NULL;
-    best_step best = { 0 };
-    timing t = { 0 };
+    gemm *g = NULL;
+    steps s = { 0 };
     const int64_t batch = cli_given(b->c, "batch") ? cli_int(b->c, "batch") : 0;
     strata_status st = strata_model_bench_create(b->ctx, spec, cli_int(b->c, "vocab"), batch, &m);
     if (st != STRATA_OK) return cli_status(st, CLI_ON_INPUT, NULL);
-    st = run_steps(b, m, &t, &best);
-    if (st == STRATA_OK && measure_gemm(b) == CLI_OK) { /* again: the machine may have been slower before */
-        print_row(b, &(row){ .what = spec, .variant = strata_context_isa(b->ctx), .t = t, .flops = best.step.flops });
-        qsort(best.kind, (size_t)best.kinds, sizeof *best.kind, by_time);
-        if (cli_flag(b->c, "json"))
-            print_kinds_json(&best);
-        else
-            print_kinds(b, &best, &t);
-    }
+    st = gemm_open(b, &g);
+    if (st == STRATA_OK) st = run_steps(b, m, g, &s);
+    gemm_close(b, g);
     strata_model_bench_destroy(m);
-    return cli_status(st, CLI_ON_OUTPUT, NULL);
+    if (st != STRATA_OK) return cli_status(st, CLI_ON_OUTPUT, NULL);
+    b->sgemm = s.t.possible > 0 ? s.step.flops / s.t.possible / s.of_gemm : 0; /* so that the row says of_gemm */
+    print_row(b, &(row){ .what = spec, .variant = strata_context_isa(b->ctx), .t = s.t, .flops = s.step.flops });
+    qsort(s.kind, (size_t)s.kinds, sizeof *s.kind, by_time);
+    if (cli_flag(b->c, "json"))
+        print_kinds_json(&s);
+    else
+        print_kinds(&s);
+    return CLI_OK;
 }

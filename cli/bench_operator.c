@@ -3,8 +3,6 @@
 
 #include "bench.h"
 
-enum { SGEMM = 2048 };
-
 /* ---- operators -------------------------------------------------------------------------------------------------- */
 typedef struct op_job {
     strata_op *op;
@@ -100,18 +98,43 @@ int bench_operator(bench *b, const char *spec)
     return rc;
 }
 
+struct gemm {
+    op_job job;
+};
+
+strata_status gemm_open(const bench *b, gemm **out)
+{
+    gemm *g = *out = strata_alloc(b->ctx, sizeof *g);
+    if (!g) return STRATA_E_MEMORY;
+    const strata_status s = op_open(b, "dense", GEMM_SIZE, GEMM_SIZE, GEMM_SIZE, &g->job);
+    if (s == STRATA_OK) return s;
+    strata_free(b->ctx, g);
+    *out = NULL;
+    return s;
+}
+
+strata_status gemm_call(void *g)
+{
+    return op_forward(&((gemm *)g)->job);
+}
+
+void gemm_close(const bench *b, gemm *g)
+{
+    if (!g) return;
+    op_close(b, &g->job);
+    strata_free(b->ctx, g);
+}
+
 int measure_gemm(bench *b)
 {
-    op_job j;
+    gemm *g = NULL;
     timing t;
-    int64_t n = SGEMM;
-    strata_status s = op_open(b, "dense", n, n, n, &j);
+    strata_status s = gemm_open(b, &g);
+    if (s == STRATA_OK) s = measure(b, gemm_call, g, &t);
+    gemm_close(b, g);
     if (s != STRATA_OK) return cli_status(s, CLI_ON_OUTPUT, "bench");
-    s = measure(b, op_forward, &j, &t);
-    op_close(b, &j);
-    if (s != STRATA_OK) return cli_status(s, CLI_ON_OUTPUT, "bench");
-    const double flops = 2.0 * (double)n * (double)n * (double)n;
-    b->sgemm = flops / t.cpu_best > b->sgemm ? flops / t.cpu_best : b->sgemm;
+    const double flops = 2.0 * GEMM_SIZE * GEMM_SIZE * GEMM_SIZE;
+    b->sgemm = t.possible > 0 ? flops / t.possible : 0;
     print_row(b, &(row){ .what = b->dtype == STRATA_F32 ? "sgemm 2048^3" : "dgemm 2048^3",
                          .variant = strata_context_isa(b->ctx),
                          .t = t,

@@ -3,13 +3,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* f32 FLOP per CPU second of one thread, best of several runs; 0: this processor has no known one. */
-double roof_fma(void);
+/* Both take about a millisecond and are measured on all threads at once. */
 
-typedef struct roof_read_rate {
-    double wall, cpu; /* bytes per second of all threads together, and per CPU second of one */
-} roof_read_rate;
-/* Read all words once, shared among the threads, and raise *r to what was reached. @return their sum */
-uint64_t roof_read(const uint64_t *p, size_t words, int threads, roof_read_rate *r);
+/* f32 FLOP per CPU second of one thread; 0: not known on this processor. */
+double roof_fma(int threads);
+/* Bytes per CPU second of one thread: all words are read once. */
+double roof_read(const uint64_t *p, size_t words, int threads);
 
 #endif

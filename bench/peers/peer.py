@@ -15,7 +15,7 @@ def arguments(description):
     p = argparse.ArgumentParser(description=description)
     p.add_argument("--strata", default=os.path.join(ROOT, "build/release/strata"), help="the program")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides")
-    p.add_argument("--repeat", type=int, default=9, help="timed calls; best CPU time and median wall time count")
+    p.add_argument("--repeat", type=int, default=9, help="timed calls; the medians count")
     return p
 
 
@@ -27,7 +27,7 @@ def strata(args, *words):
 
 
 def measure(call, repeat, before=lambda: None):
-    """(median wall seconds, least CPU seconds of the process) of call(), `before` not counted."""
+    """(median wall seconds, median CPU seconds of the process) of call(), `before` not counted."""
     wall, cpu = [], []
     for i in range(repeat + 1):
         before()
@@ -37,7 +37,7 @@ def measure(call, repeat, before=lambda: None):
         if i:  # the first one warms up
             wall.append(w)
             cpu.append(c)
-    return sorted(wall)[len(wall) // 2], min(cpu)
+    return sorted(wall)[len(wall) // 2], sorted(cpu)[len(cpu) // 2]
 
 
 def machine():
