@@ -154,7 +154,7 @@ const char *strata_context_isa(const strata_context *ctx)
 
 void *strata_alloc(const strata_context *ctx, size_t bytes)
 {
-    return ctx->alloc.alloc(ctx->alloc.user, bytes);
+    return ctx ? ctx->alloc.alloc(ctx->alloc.user, bytes) : NULL;
 }
 
 void strata_free(const strata_context *ctx, void *p)

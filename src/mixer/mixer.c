@@ -156,13 +156,19 @@ void strata_mixer_destroy(strata_mixer *m)
     sti_heap_free(m);
 }
 
+static strata_status null_argument(void)
+{
+    return sti_fail(STRATA_E_INVALID, "mixer: a NULL argument");
+}
+
 int32_t strata_mixer_param_count(const strata_mixer *m)
 {
-    return m->g->params.count;
+    return m ? m->g->params.count : 0;
 }
 
 strata_status strata_mixer_param(const strata_mixer *m, int32_t i, strata_param_info *info)
 {
+    if (!m || !info) return null_argument();
     if (i < 0 || i >= m->g->params.count)
         return sti_fail(STRATA_E_INVALID, "mixer: parameter %d of %d", i, m->g->params.count);
     const sti_param *p = &m->g->params.p[i];
@@ -175,17 +181,17 @@ strata_status strata_mixer_param(const strata_mixer *m, int32_t i, strata_param_
 
 size_t strata_mixer_param_bytes(const strata_mixer *m)
 {
-    return (size_t)m->g->params.elements * strata_dtype_size(m->g->dtype);
+    return m ? (size_t)m->g->params.elements * strata_dtype_size(m->g->dtype) : 0;
 }
 
 const char *strata_mixer_spec(const strata_mixer *m)
 {
-    return m->spec;
+    return m ? m->spec : NULL;
 }
 
 strata_status strata_mixer_init(const strata_mixer *m, uint64_t seed, void *params)
 {
-    if (!params) return sti_fail(STRATA_E_INVALID, "mixer: params is NULL");
+    if (!m || !params) return null_argument();
     sti_params_init(&m->g->params, params, m->g->dtype, seed, 0);
     return STRATA_OK;
 }
@@ -193,6 +199,7 @@ strata_status strata_mixer_init(const strata_mixer *m, uint64_t seed, void *para
 double strata_mixer_flops(const strata_mixer *m, int64_t batch, int64_t time, int32_t backward)
 {
     sti_cost c;
+    if (!m || batch < 1 || time < 1) return 0;
     sti_graph_cost(m->g, batch, time, &c);
     return backward ? c.flops_bwd : c.flops_fwd;
 }
@@ -247,6 +254,7 @@ static strata_status run(strata_mixer *m, const sti_exec *e, const strata_tensor
 
 strata_status strata_mixer_forward(strata_mixer *m, const void *params, const strata_tensor *x, const strata_tensor *y)
 {
+    if (!m || !params) return null_argument();
     STI_TRY(check(m, "x", x));
     STI_TRY(check_same(m, "y", y, x));
     const sti_exec e = exec_of(m, params, x);
@@ -256,6 +264,7 @@ strata_status strata_mixer_forward(strata_mixer *m, const void *params, const st
 strata_status strata_mixer_backward(strata_mixer *m, const void *params, const strata_tensor *x,
                                     const strata_tensor *dy, void *dparams, const strata_tensor *dx)
 {
+    if (!m || !params) return null_argument();
     if (!m->g->train) return sti_fail(STRATA_E_INVALID, "mixer: planned with train=0, so there is no backward");
     STI_TRY(check(m, "x", x));
     STI_TRY(check_same(m, "dy", dy, x));
@@ -269,13 +278,13 @@ strata_status strata_mixer_backward(strata_mixer *m, const void *params, const s
 
 size_t strata_mixer_state_bytes(const strata_mixer *m)
 {
-    return m->g->train ? 0 : m->g->state_bytes;
+    return !m || m->g->train ? 0 : m->g->state_bytes;
 }
 
 strata_status strata_mixer_state_init(const strata_mixer *m, void *state)
 {
+    if (!m || !state) return null_argument();
     if (m->g->train) return sti_fail(STRATA_E_INVALID, "mixer: planned with train=1, so there is no state");
-    if (!state) return sti_fail(STRATA_E_INVALID, "mixer: state is NULL");
     sti_graph_state_init(m->g, state);
     return STRATA_OK;
 }
@@ -283,8 +292,8 @@ strata_status strata_mixer_state_init(const strata_mixer *m, void *state)
 strata_status strata_mixer_step(strata_mixer *m, const void *params, void *state, const int64_t *pos,
                                 const strata_tensor *x, const strata_tensor *y)
 {
+    if (!m || !params || !state || !pos) return null_argument();
     if (m->g->train) return sti_fail(STRATA_E_INVALID, "mixer: planned with train=1, so there is no step");
-    if (!state || !pos) return sti_fail(STRATA_E_INVALID, "mixer: state or pos is NULL");
     STI_TRY(check(m, "x", x));
     STI_TRY(check_same(m, "y", y, x));
     for (int64_t b = 0; b < x->shape[0]; b++)

@@ -339,46 +339,47 @@ void strata_model_destroy(strata_model *m)
 
 const char *strata_model_spec(const strata_model *m)
 {
-    return m->plan->spec;
+    return m ? m->plan->spec : NULL;
 }
 
 const char *strata_model_task(const strata_model *m)
 {
-    return m->task;
+    return m ? m->task : NULL;
 }
 
 const char *strata_model_path(const strata_model *m)
 {
-    return m->path;
+    return m ? m->path : NULL;
 }
 
 const char *strata_model_meta(const strata_model *m)
 {
-    return m->meta;
+    return m ? m->meta : NULL;
 }
 
 int64_t strata_model_step(const strata_model *m)
 {
-    return m->step;
+    return m ? m->step : 0;
 }
 
 int64_t strata_model_tokens(const strata_model *m)
 {
-    return m->tokens;
+    return m ? m->tokens : 0;
 }
 
 int64_t strata_model_context(const strata_model *m)
 {
-    return m->plan->context;
+    return m ? m->plan->context : 0;
 }
 
 int32_t strata_model_param_count(const strata_model *m)
 {
-    return m->plan->graph->params.count;
+    return m ? m->plan->graph->params.count : 0;
 }
 
 strata_status strata_model_param(const strata_model *m, int32_t i, strata_param_info *info)
 {
+    if (!m || !info) return sti_fail(STRATA_E_INVALID, "strata_model_param: a NULL argument");
     const sti_params *t = &m->plan->graph->params;
     if (i < 0 || i >= t->count)
         return sti_fail(STRATA_E_INVALID, "parameter %lld of %lld", (long long)i, (long long)t->count);
@@ -392,10 +393,11 @@ strata_status strata_model_param(const strata_model *m, int32_t i, strata_param_
 
 const void *strata_model_params(const strata_model *m)
 {
-    return m->params;
+    return m ? m->params : NULL;
 }
 
 strata_status strata_model_cost(const strata_model *m, int64_t length, strata_cost *cost)
 {
+    if (!m) return sti_fail(STRATA_E_INVALID, "strata_model_cost: the model is NULL");
     return strata_cost_of(m->ctx, m->plan->spec, m->plan->vocab, 0, 1, length, cost, NULL);
 }

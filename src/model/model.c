@@ -202,6 +202,8 @@ strata_status strata_cost_of(const strata_context *ctx, const char *spec, int64_
                              int64_t length, strata_cost *cost, char **canonical)
 {
     if (canonical) *canonical = NULL;
+    if (cost && cost->size < sizeof cost->size)
+        return sti_fail(STRATA_E_INVALID, "cost: size is not set; use STRATA_INIT");
     if (!ctx || !spec || !cost || vocab < 0 || width < 0 || batch < 0 || length < 0)
         return sti_fail(STRATA_E_INVALID, "cost: a NULL or negative argument");
     strata_cost c = { .size = cost->size };
@@ -221,7 +223,7 @@ strata_status strata_cost_of(const strata_context *ctx, const char *spec, int64_
         sti_heap_free(text);
         return st;
     }
-    *cost = c;
+    memcpy(cost, &c, STI_MIN(cost->size, sizeof c));
     if (canonical)
         *canonical = text;
     else

@@ -346,22 +346,28 @@ void strata_op_destroy(strata_op *op)
     sti_heap_free(op);
 }
 
+static strata_status null_argument(void)
+{
+    return sti_fail(STRATA_E_INVALID, "operator: a NULL argument");
+}
+
 int64_t strata_op_rows(const strata_op *op)
 {
-    return op->plan->rows;
+    return op ? op->plan->rows : 0;
 }
 int64_t strata_op_cols(const strata_op *op)
 {
-    return op->plan->cols;
+    return op ? op->plan->cols : 0;
 }
 int32_t strata_op_param_count(const strata_op *op)
 {
-    return op->plan->params.count;
+    return op ? op->plan->params.count : 0;
 }
 
 strata_status strata_op_param(const strata_op *op, int32_t i, strata_param_info *info)
 {
-    if (!info || i < 0 || i >= op->plan->params.count)
+    if (!op || !info) return null_argument();
+    if (i < 0 || i >= op->plan->params.count)
         return sti_fail(STRATA_E_INVALID, "operator: parameter %d of %d", i, op->plan->params.count);
     const sti_param *p = &op->plan->params.p[i];
     *info = (strata_param_info){ p->name, p->ndim, { 0 }, p->offset, p->count, p->lr_mult };
@@ -371,23 +377,24 @@ strata_status strata_op_param(const strata_op *op, int32_t i, strata_param_info 
 
 size_t strata_op_param_bytes(const strata_op *op)
 {
-    return (size_t)op->plan->params.elements * strata_dtype_size(op->plan->dtype);
+    return op ? (size_t)op->plan->params.elements * strata_dtype_size(op->plan->dtype) : 0;
 }
 size_t strata_op_work_bytes(const strata_op *op)
 {
-    return op->work_bytes;
+    return op ? op->work_bytes : 0;
 }
 double strata_op_flops(const strata_op *op)
 {
-    return op->plan->flops;
+    return op ? op->plan->flops : 0;
 }
 const char *strata_op_spec(const strata_op *op)
 {
-    return op->text;
+    return op ? op->text : NULL;
 }
 
 strata_status strata_op_init(const strata_op *op, uint64_t seed, void *params)
 {
+    if (!op) return null_argument();
     if (!params && op->plan->params.count) return sti_fail(STRATA_E_INVALID, "operator: params is NULL");
     if (params) sti_params_init(&op->plan->params, params, op->plan->dtype, seed, 0);
     return STRATA_OK;
@@ -442,6 +449,7 @@ static strata_tensor normal(const strata_tensor *t)
 strata_status strata_op_apply(const strata_op *op, const void *params, int32_t mode, double alpha,
                               const strata_tensor *x, double beta, const strata_tensor *y, void *work)
 {
+    if (!op) return null_argument();
     const sti_op_plan *p = op->plan;
     if (mode < STRATA_OP_N || mode > STRATA_OP_H)
         return sti_fail(STRATA_E_INVALID, "%s: mode %d is not N, T or H", p->cls->kind, mode);
@@ -458,6 +466,7 @@ strata_status strata_op_apply(const strata_op *op, const void *params, int32_t m
 strata_status strata_op_grad(const strata_op *op, const void *params, const strata_tensor *x, const strata_tensor *dy,
                              void *dparams, const strata_tensor *dx, int32_t accumulate, void *work)
 {
+    if (!op) return null_argument();
     const sti_op_plan *p = op->plan;
     int64_t count = -1;
     STI_TRY(check_view(op, "x", x, p->cols, &count));
@@ -472,6 +481,7 @@ strata_status strata_op_grad(const strata_op *op, const void *params, const stra
 /* Row i of A is A^T e_i: the transpose is applied to panels of the identity. */
 strata_status strata_op_to_dense(const strata_op *op, const void *params, const strata_tensor *a, void *work)
 {
+    if (!op) return null_argument();
     const sti_op_plan *p = op->plan;
     STI_TRY(check_params(op, params));
     if (!a || a->ndim != 2 || a->shape[0] != p->rows)

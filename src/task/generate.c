@@ -50,14 +50,16 @@ static strata_status build(const strata_model *m, const strata_session_config *c
 
 strata_status strata_session_create(const strata_model *m, const strata_session_config *cfg, strata_session **out)
 {
-    static const strata_session_config defaults = { .size = STRATA_INIT(strata_session_config) };
+    strata_session_config how = { .size = sizeof how }; /* 0: the default */
     if (!out) return sti_fail(STRATA_E_INVALID, "strata_session_create: out is NULL");
     *out = NULL;
     if (!m) return sti_fail(STRATA_E_INVALID, "strata_session_create: the model is NULL");
-    cfg = cfg ? cfg : &defaults;
-    STI_TRY(check(cfg));
+    if (cfg && cfg->size < sizeof cfg->size)
+        return sti_fail(STRATA_E_INVALID, "strata_session_create: cfg.size is not set; use STRATA_INIT");
+    if (cfg) memcpy(&how, cfg, STI_MIN(cfg->size, sizeof how));
+    STI_TRY(check(&how));
     strata_session *s = sti_heap(sizeof *s);
-    strata_status st = s ? build(m, cfg, s) : sti_fail(STRATA_E_MEMORY, "out of memory");
+    strata_status st = s ? build(m, &how, s) : sti_fail(STRATA_E_MEMORY, "out of memory");
     if (st != STRATA_OK) {
         strata_session_destroy(s);
         return st;

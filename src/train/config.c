@@ -335,7 +335,7 @@ strata_status strata_config_at(const strata_config *c, int32_t i, strata_config_
 
 const char *strata_config_get(const strata_config *c, const char *key)
 {
-    const item *x = find(c, key);
+    const item *x = c && key ? find(c, key) : NULL;
     return x ? x->value : NULL;
 }
 

@@ -152,12 +152,12 @@ strata_status strata_attention_query(const strata_attention *a, strata_attention
 
 const char *strata_attention_spec(const strata_attention *a)
 {
-    return a->keys;
+    return a ? a->keys : NULL;
 }
 
 const char *strata_attention_variant(const strata_attention *a)
 {
-    return sti_attention_variant_name(a->plan);
+    return a ? sti_attention_variant_name(a->plan) : NULL;
 }
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -207,9 +207,9 @@ static strata_status take_lse(const strata_attention *a, const strata_tensor *t,
 static strata_status take_inputs(const strata_attention *a, const strata_tensor *q, const strata_tensor *k,
                                  const strata_tensor *v, void *work, sti_attention_call *c)
 {
+    if (!a || !q || !k) return sti_fail(STRATA_E_INVALID, "attention: the plan, q or k is NULL");
     const strata_attention_problem *p = &a->problem;
     *c = (sti_attention_call){ .q_pos = p->q_pos, .k_pos = p->k_pos, .work = work ? work : a->work };
-    if (!q || !k) return sti_fail(STRATA_E_INVALID, "attention: q or k is NULL");
     if (q->ndim == 4 && k->ndim == 4) {
         c->batch = q->shape[0];
         c->q_time = q->shape[2];
@@ -231,8 +231,8 @@ strata_status strata_attention_forward(const strata_attention *a, const strata_t
                                        void *work)
 {
     sti_attention_call c;
-    const strata_attention_problem *p = &a->problem;
     STI_TRY(take_inputs(a, q, k, v, work, &c));
+    const strata_attention_problem *p = &a->problem;
     STI_TRY(take(a, "o", o, c.batch, p->heads, c.q_time, p->d_v, &c.o));
     if (lse) STI_TRY(take_lse(a, lse, &c));
     sti_attention_forward(a->plan, &c);
@@ -245,9 +245,9 @@ strata_status strata_attention_backward(const strata_attention *a, const strata_
                                         const strata_tensor *dv, void *work)
 {
     sti_attention_call c;
+    STI_TRY(take_inputs(a, q, k, v, work, &c));
     const strata_attention_problem *p = &a->problem;
     if (!p->train) return sti_fail(STRATA_E_INVALID, "attention: backward needs a plan with train=1");
-    STI_TRY(take_inputs(a, q, k, v, work, &c));
     STI_TRY(take(a, "o", o, c.batch, p->heads, c.q_time, p->d_v, &c.o));
     STI_TRY(take_lse(a, lse, &c));
     STI_TRY(take(a, "do", dout, c.batch, p->heads, c.q_time, p->d_v, &c.dout));
@@ -287,8 +287,8 @@ static strata_status take3(const strata_attention *a, const char *name, const st
 strata_status strata_attention_cache_append(const strata_attention *a, void *cache, int64_t pos, const strata_tensor *k,
                                             const strata_tensor *v)
 {
+    if (!a || !cache || !k) return sti_fail(STRATA_E_INVALID, "attention: a NULL argument");
     const strata_attention_problem *p = &a->problem;
-    if (!cache || !k) return sti_fail(STRATA_E_INVALID, "attention: a NULL argument");
     int64_t n = k->ndim == 3 ? k->shape[1] : 0;
     STI_TRY(take3(a, "k", k, p->kv_heads, n, p->d_qk, &k));
     STI_TRY(take3(a, "v", v, p->kv_heads, n, p->d_v, &v));
@@ -301,8 +301,8 @@ strata_status strata_attention_step(const strata_attention *a, void *cache, size
                                     const strata_tensor *q, const strata_tensor *k, const strata_tensor *v,
                                     const strata_tensor *o, void *work)
 {
+    if (!a || !cache || !pos || !q) return sti_fail(STRATA_E_INVALID, "attention: a NULL argument");
     const strata_attention_problem *p = &a->problem;
-    if (!cache || !pos || !q) return sti_fail(STRATA_E_INVALID, "attention: a NULL argument");
     int64_t batch = q->ndim == 3 ? q->shape[0] : 0;
     if (batch > p->batch)
         return sti_fail(STRATA_E_SHAPE, "attention: batch %lld is above the planned %lld", (long long)batch,
