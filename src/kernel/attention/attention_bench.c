@@ -1,5 +1,6 @@
-/* attention_bench [T [heads [threads]]]: useful GF/s of forward and backward beside the FMA roof of the same run, and
- * the time of MLR attention beside that of full attention. Best of several runs. */
+/* attention_bench [T [heads [threads [repeats [dims]]]]]: useful GF/s of forward and backward beside the FMA roof of
+ * the same run, and the time of MLR attention beside that of full attention. The cases take turns, so that all meet the
+ * same neighbours; best of the repeats. dims 0: both 64 and 128. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,88 +42,109 @@ roof_run(long n, float *sink)
     return 2.0 * 16 * 24 * (double)n / seconds * 1e-9;
 }
 
-typedef struct timing {
+typedef struct bench {
+    const char *spec;
+    int d;
+    strata_attention *a;
+    float *x;
+    strata_tensor t[8], lse;
     double fwd, bwd, flops_fwd, flops_bwd;
-} timing;
+} bench;
 
-static timing measure(const strata_context *ctx, const char *spec, int64_t time, int64_t heads, int64_t d)
+static void die(const char *what)
 {
-    timing best = { 1e9, 1e9, 0, 0 };
-    int64_t n = heads * time * d;
+    fprintf(stderr, "%s: %s\n", what, strata_last_error());
+    exit(1);
+}
+
+static void setup(const strata_context *ctx, bench *m, int64_t time, int64_t heads)
+{
+    int64_t n = heads * time * m->d;
     strata_attention_problem p = {
-        STRATA_INIT(strata_attention_problem), .batch = 1, .heads = heads, .q_time = time, .d_qk = d, .train = 1
+        STRATA_INIT(strata_attention_problem), .batch = 1, .heads = heads, .q_time = time, .d_qk = m->d, .train = 1
     };
-    strata_attention *a = NULL;
     strata_attention_info info = { STRATA_INIT(strata_attention_info) };
-    float *x = strata_alloc(ctx, (size_t)(9 * n) * sizeof *x), *at = x;
-    if (!x || strata_attention_create(ctx, spec, &p, &a) != STRATA_OK ||
-        strata_attention_query(a, &info) != STRATA_OK) {
-        fprintf(stderr, "%s: %s\n", spec, strata_last_error());
-        exit(1);
-    }
-    for (int64_t i = 0; i < 9 * n; i++) x[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
-    strata_tensor t[9], lse;
-    for (int i = 0; i < 8; i++, at += n) t[i] = strata_view4(at, STRATA_F32, 1, heads, time, d);
-    lse = strata_view3(at, STRATA_F32, 1, heads, time);
-    for (int i = 0; i < 5; i++) {
-        double t0 = now();
-        if (strata_attention_forward(a, &t[0], &t[1], &t[2], &t[3], &lse, NULL) != STRATA_OK) exit(1);
-        double t1 = now();
-        if (strata_attention_backward(a, &t[0], &t[1], &t[2], &t[3], &lse, &t[4], &t[5], &t[6], &t[7], NULL) !=
-            STRATA_OK)
-            exit(1);
-        double t2 = now();
-        if (t1 - t0 < best.fwd) best.fwd = t1 - t0;
-        if (t2 - t1 < best.bwd) best.bwd = t2 - t1;
-    }
-    best.flops_fwd = info.flops_fwd;
-    best.flops_bwd = info.flops_bwd;
-    strata_attention_destroy(a);
-    strata_free(ctx, x);
-    return best;
+    m->x = strata_alloc(ctx, (size_t)(9 * n) * sizeof *m->x);
+    if (!m->x || strata_attention_create(ctx, m->spec, &p, &m->a) != STRATA_OK ||
+        strata_attention_query(m->a, &info) != STRATA_OK)
+        die(m->spec);
+    for (int64_t i = 0; i < 9 * n; i++) m->x[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    for (int i = 0; i < 8; i++) m->t[i] = strata_view4(m->x + i * n, STRATA_F32, 1, heads, time, m->d);
+    m->lse = strata_view3(m->x + 8 * n, STRATA_F32, 1, heads, time);
+    m->flops_fwd = info.flops_fwd;
+    m->flops_bwd = info.flops_bwd;
+    m->fwd = m->bwd = 1e9;
+}
+
+static void measure(bench *m)
+{
+    strata_tensor *t = m->t;
+    double t0 = now();
+    if (strata_attention_forward(m->a, t, t + 1, t + 2, t + 3, &m->lse, NULL) != STRATA_OK) die(m->spec);
+    double t1 = now();
+    if (strata_attention_backward(m->a, t, t + 1, t + 2, t + 3, &m->lse, t + 4, t + 5, t + 6, t + 7, NULL) != STRATA_OK)
+        die(m->spec);
+    double t2 = now();
+    if (t1 - t0 < m->fwd) m->fwd = t1 - t0;
+    if (t2 - t1 < m->bwd) m->bwd = t2 - t1;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *spec;
-        int d;
-    } cases[] = {
-        { "score=standard", 64 },
-        { "score=mlr ranks=32,8,6,4,4,4,4,2", 64 },
-        { "score=mlr ranks=32,8,6,4,4,4,4,2 gain=count", 64 },
-        { "score=mlr ranks=8,8,8,8,8,8,8,8", 64 },
-        { "score=mlr ranks=16,16,16,16 vranks=16,16,16,16", 64 },
-        { "score=window window=512", 64 },
-        { "score=standard", 128 },
-        { "score=mlr ranks=64,16,16,16,16", 128 },
+    static bench cases[] = {
+        { .spec = "score=standard", .d = 64 },
+        { .spec = "score=mlr ranks=16,16,16,16", .d = 64 },
+        { .spec = "score=mlr ranks=32,8,6,4,4,4,4,2", .d = 64 },
+        { .spec = "score=mlr ranks=32,16,16", .d = 64 },
+        { .spec = "score=mlr ranks=8,8,8,8,8,8,8,8", .d = 64 },
+        { .spec = "score=mlr ranks=16,16,16,16 vranks=16,16,16,16", .d = 64 },
+        { .spec = "score=window window=512", .d = 64 },
+        { .spec = "score=standard", .d = 128 },
+        { .spec = "score=mlr ranks=32,32,32,32", .d = 128 },
+        { .spec = "score=mlr ranks=64,16,12,8,8,8,8,4", .d = 128 },
+        { .spec = "score=mlr ranks=64,32,32", .d = 128 },
+        { .spec = "score=mlr ranks=32,32,32,32 vranks=32,32,32,32", .d = 128 },
     };
+    enum { CASES = sizeof cases / sizeof *cases };
     int64_t time = argc > 1 ? atoi(argv[1]) : 4096, heads = argc > 2 ? atoi(argv[2]) : 2;
-    int threads = argc > 3 ? atoi(argv[3]) : 1;
+    int threads = argc > 3 ? atoi(argv[3]) : 1, repeats = argc > 4 ? atoi(argv[4]) : 5,
+        d = argc > 5 ? atoi(argv[5]) : 0;
     char text[64];
+    float sink = 0;
+    double roof = 0;
     strata_context *ctx = NULL;
     snprintf(text, sizeof text, "threads=%d", threads);
     if (strata_context_create(text, NULL, &ctx) != STRATA_OK) return 1;
-    float sink = 0;
-    double roof = 0;
-    for (int i = 0; i < 5; i++) {
-        double r = roof_run(4000000, &sink);
-        if (r > roof) roof = r;
-    }
+    for (int i = 0; i < CASES; i++)
+        if (!d || cases[i].d == d) setup(ctx, &cases[i], time, heads);
+    for (int n = 0; n < repeats; n++)
+        for (int i = 0; i < CASES; i++) {
+            if (!cases[i].a) continue;
+            shared = 0;
+            double r = roof_run(100000, &sink);
+            shared = threads > 1;
+            if (r > roof) roof = r;
+            measure(&cases[i]);
+        }
     roof *= threads;
-    shared = threads > 1;
-    printf("isa %s, T %lld, heads %lld, threads %d, roof %.0f GF/s (%g)\n", strata_context_isa(ctx), (long long)time,
-           (long long)heads, threads, roof, (double)sink);
-    printf("%-52s %4s %8s %6s %8s %6s %11s %11s\n", "spec", "d", "fwd GF/s", "share", "bwd GF/s", "share", "fwd t/flop",
+    printf("isa %s, variant %s, T %lld, heads %lld, threads %d, best of %d, roof %.0f GF/s (%g)\n",
+           strata_context_isa(ctx), strata_attention_variant(cases[0].a ? cases[0].a : cases[7].a), (long long)time,
+           (long long)heads, threads, repeats, roof, (double)sink);
+    printf("%-52s %4s %8s %6s %8s %6s %13s %13s\n", "spec", "d", "fwd GF/s", "share", "bwd GF/s", "share", "fwd t/flop",
            "bwd t/flop");
-    timing full = { 0 };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        timing t = measure(ctx, cases[i].spec, time, heads, cases[i].d);
-        if (strcmp(cases[i].spec, "score=standard") == 0) full = t;
-        double f = t.flops_fwd / t.fwd * 1e-9, b = t.flops_bwd / t.bwd * 1e-9;
-        printf("%-52s %4d %8.1f %5.1f%% %8.1f %5.1f%% %5.3f/%5.3f %5.3f/%5.3f\n", cases[i].spec, cases[i].d, f,
-               100 * f / roof, b, 100 * b / roof, t.fwd / full.fwd, t.flops_fwd / full.flops_fwd, t.bwd / full.bwd,
-               t.flops_bwd / full.flops_bwd);
+    const bench *full = NULL;
+    for (int i = 0; i < CASES; i++) {
+        bench *m = &cases[i];
+        if (!m->a) continue;
+        if (strcmp(m->spec, "score=standard") == 0) full = m;
+        double f = m->flops_fwd / m->fwd * 1e-9, b = m->flops_bwd / m->bwd * 1e-9;
+        printf("%-52s %4d %8.1f %5.1f%% %8.1f %5.1f%% %5.3f / %5.3f %5.3f / %5.3f\n", m->spec, m->d, f, 100 * f / roof,
+               b, 100 * b / roof, m->fwd / full->fwd, m->flops_fwd / full->flops_fwd, m->bwd / full->bwd,
+               m->flops_bwd / full->flops_bwd);
+    }
+    for (int i = 0; i < CASES; i++) {
+        strata_attention_destroy(cases[i].a);
+        strata_free(ctx, cases[i].x);
     }
     strata_context_destroy(ctx);
     return 0;

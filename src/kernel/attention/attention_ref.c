@@ -6,25 +6,12 @@
 #include "core/real.h"
 #include "kernel/attention/engine.h"
 
-#if STRATA_HAVE_OPENMP
-#include <omp.h>
-#define THREAD_ID omp_get_thread_num()
-#else
-#define THREAD_ID 0
-#endif
-
 #define REAL float
 #define SFX _f32
 #define EXP expf
 #define LOG logf
 #define MAXREAL FLT_MAX
 #include "kernel/attention/attention_ref.inc"
-static float exp_row_f32(float *w, int64_t n, float top)
-{
-    float sum = 0;
-    for (int64_t j = 0; j < n; j++) sum += w[j] = expf(w[j] - top);
-    return sum;
-}
 #include "kernel/attention/decode.inc"
 #undef REAL
 #undef SFX
@@ -38,12 +25,6 @@ static float exp_row_f32(float *w, int64_t n, float top)
 #define LOG log
 #define MAXREAL DBL_MAX
 #include "kernel/attention/attention_ref.inc"
-static double exp_row_f64(double *w, int64_t n, double top)
-{
-    double sum = 0;
-    for (int64_t j = 0; j < n; j++) sum += w[j] = exp(w[j] - top);
-    return sum;
-}
 #include "kernel/attention/decode.inc"
 
 const sti_attention_kernel sti_attention_ref[STI_ATTENTION_TYPES] = {

@@ -637,6 +637,55 @@ static void step_equals_forward(void)
                 decode(&scorings[s], isas[i], dtype, dtype == STRATA_F32 ? 0 : 41);
 }
 
+static int same_bits(const array *a, const array *b)
+{
+    return memcmp(a->t.data, b->t.data, (size_t)a->elements * strata_dtype_size(a->t.dtype)) == 0;
+}
+
+/* A step at the end of a cache that is long enough to be split, group of 3 heads and of 9; the cache ends at a page
+ * that cannot be read; any number of threads gives the same bits. */
+static void long_caches_are_split(void)
+{
+    enum { LONG = 2300 };
+    for (int n = 0; n < SCORINGS * 8; n++) {
+        const scoring *s = &scorings[n / 8];
+        const char *isa = isas[n / 2 % 4];
+        int dtype = n % 2 ? STRATA_F64 : STRATA_F32, kv_heads = n / 8 % 2 ? 1 : 2, heads = kv_heads == 1 ? 9 : 6;
+        if (!s->causal || !available(isa)) continue;
+        sizes z = { 1, heads, kv_heads, 1, LONG, LONG - 1, 0 };
+        inputs x = draw(s, &z, 60);
+        results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
+        tensors y[3];
+        for (int threads = 1; threads <= 3; threads++) {
+            tensors *w = &y[threads - 1];
+            size_t bytes = 0, page = (size_t)sysconf(_SC_PAGESIZE);
+            strata_context *ctx = context(isa, threads, 0);
+            strata_attention *a = plan(ctx, s, &z, dtype);
+            *w = tensors_make(s, &z, dtype, PLAIN, &x);
+            CHECK_OK(strata_attention_cache_size(a, LONG, &bytes, NULL));
+            size_t room = (bytes + page - 1) / page * page;
+            char *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            CHECK(map != MAP_FAILED && mprotect(map + room, page, PROT_NONE) == 0);
+            char *cache = map + room - bytes;
+            memset(cache, 0xff, bytes);
+            strata_tensor before_k = stretch(&w->k, 0, LONG - 1), before_v = stretch(&w->v, 0, LONG - 1);
+            strata_tensor q = token(&w->q, 0), k = token(&w->k, LONG - 1), v = token(&w->v, LONG - 1);
+            strata_tensor o = token(&w->o, 0);
+            CHECK_OK(strata_attention_cache_init(a, LONG, cache));
+            CHECK_OK(strata_attention_cache_append(a, cache, 0, &before_k, &before_v));
+            CHECK_OK(strata_attention_step(a, cache, bytes, (const int64_t[]){ LONG - 1 }, &q, &k, &v, &o, NULL));
+            CHECK(same_bits(&y[0].o, &w->o));
+            strata_attention_destroy(a);
+            strata_context_destroy(ctx);
+            CHECK(munmap(map, room + page) == 0);
+        }
+        compare(s->spec, "o of a long step", &y[0].o, r.o, r.so, LONG + s->d_qk);
+        for (int i = 0; i < 3; i++) tensors_free(&y[i]);
+        results_free(&r);
+        inputs_free(&x);
+    }
+}
+
 static void sequences_step_at_their_own_positions(void)
 {
     const scoring *s = &scorings[13];
@@ -834,11 +883,6 @@ static void calls_never_allocate_and_work_is_enough(void)
             strata_context_destroy(ctx);
             inputs_free(&x);
         }
-}
-
-static int same_bits(const array *a, const array *b)
-{
-    return memcmp(a->t.data, b->t.data, (size_t)a->elements * strata_dtype_size(a->t.dtype)) == 0;
 }
 
 static void bits_do_not_depend_on_threads(void)
@@ -1214,9 +1258,10 @@ static void exponential_within_three_ulp(void)
 }
 
 TESTS(T(equals_oracle_at_every_length), T(equals_oracle_at_length_300), T(equals_oracle_with_offsets_and_groups),
-      T(step_equals_forward), T(sequences_step_at_their_own_positions), T(bad_caches_are_refused),
-      T(nothing_is_read_past_an_array), T(gradients_are_those_of_forward), T(calls_never_allocate_and_work_is_enough),
-      T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future), T(smaller_calls_than_planned),
-      T(alibi_bias), T(flops_count_the_pairs_of_the_mask), T(memory_grows_with_time_only),
-      T(two_softmaxes_sum_to_two_and_one_to_one), T(bad_specs_are_refused_with_a_reason),
-      T(canonical_keys_make_the_same_plan), T(self_test_passes), T(exponential_within_three_ulp))
+      T(step_equals_forward), T(long_caches_are_split), T(sequences_step_at_their_own_positions),
+      T(bad_caches_are_refused), T(nothing_is_read_past_an_array), T(gradients_are_those_of_forward),
+      T(calls_never_allocate_and_work_is_enough), T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future),
+      T(smaller_calls_than_planned), T(alibi_bias), T(flops_count_the_pairs_of_the_mask),
+      T(memory_grows_with_time_only), T(two_softmaxes_sum_to_two_and_one_to_one),
+      T(bad_specs_are_refused_with_a_reason), T(canonical_keys_make_the_same_plan), T(self_test_passes),
+      T(exponential_within_three_ulp))

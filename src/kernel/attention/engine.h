@@ -95,6 +95,26 @@ typedef struct sti_cache_head { /* first 64 bytes of a cache */
 /* Layout for a capacity; false when the sizes overflow. */
 bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, sti_cache_layout *l);
 
+/* A step splits each cache so that about 16 pieces of work are there, and no piece is short. */
+enum { STI_STEP_UNITS = 16, STI_STEP_LENGTH = 1024 };
+static inline int64_t sti_attention_splits(int64_t pairs)
+{
+    return pairs < STI_STEP_UNITS ? (STI_STEP_UNITS + pairs - 1) / pairs : 1;
+}
+static inline int64_t sti_attention_split_length(int64_t n, int64_t splits) /* whole STI_STEP_LENGTH */
+{
+    return ((n + splits - 1) / splits + STI_STEP_LENGTH - 1) / STI_STEP_LENGTH * STI_STEP_LENGTH;
+}
+static inline int64_t sti_attention_step_width(const sti_attention_plan *p)
+{
+    return (p->shape.d_v + 2 + 15) / 16 * 16;
+}
+static inline int64_t sti_attention_step_work(const sti_attention_plan *p) /* elements */
+{
+    int64_t pairs = p->batch * p->shape.kv_heads, units = STI_MAX(pairs, 2 * STI_STEP_UNITS);
+    return units * (p->shape.heads / p->shape.kv_heads) * p->shape.parts * sti_attention_step_width(p);
+}
+
 /* Threads a call may use: the context's, 1 inside a parallel region. */
 int sti_attention_threads(const sti_attention_plan *p);
 
