@@ -57,8 +57,9 @@ static int check_tensor(job *j, const char *name, const strata_tensor *t)
 static int need(job *j, const char *name, int ndim, const char *axes, strata_tensor *t)
 {
     char text[MAX_TEXT];
-    if (strata_file_get(j->in, name, t) != STRATA_OK)
-        return cli_fail(CLI_INPUT, "%s: no tensor '%s' %s", j->in_path, name, axes);
+    const strata_status st = strata_file_get(j->in, name, t);
+    if (st == STRATA_E_NOTFOUND) return cli_fail(CLI_INPUT, "%s: no tensor '%s' %s", j->in_path, name, axes);
+    if (st != STRATA_OK) return cli_status(st, CLI_ON_INPUT, j->in_path);
     if (t->ndim != ndim)
         return cli_fail(CLI_INPUT, "%s: tensor '%s' has shape %s, not %s", j->in_path, name,
                         cli_shape(text, sizeof text, t->shape, t->ndim), axes);

@@ -27,6 +27,8 @@ tensors mixed.st $q k:F64:2,2,7,6:1 $v
 run strata apply attention "score=standard" mixed.st out.st
 tensors nan.st $q $k v:F32:2,2,7,3:nan
 run strata apply attention "score=standard" nan.st out.st
+sed 's/"F32"/"U32"/g' in.st >type.st
+run strata apply attention "score=standard" type.st out.st
 tensors empty.st q:F32:2,4,0,6:0 $k $v
 run strata apply attention "score=standard" empty.st out.st
 

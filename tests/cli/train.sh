@@ -36,6 +36,8 @@ done
 echo "# use"
 strata eval a t.txt --json | grep -c '"nats": [0-9]'
 strata generate a --prompt "the cat " --tokens 12 --seed 5 >g1; strata generate a --prompt "the cat " --tokens 12 --seed 5 | cmp - g1 && wc -c <g1
+# a stop text that begins but does not come takes no token away
+strata generate a --prompt "the cat " --tokens 12 --seed 5 --stop "$(head -c 12 g1 | tail -c 1)~~" >g2 && cmp g1 g2 && echo "same text"
 strata generate a --prompt "the cat " --tokens 12 --temperature 0 --only-new | wc -c
 run strata generate a --prompt "a prompt that is longer than the context of this small model" --tokens 5
 run strata inspect a --json >i
