@@ -92,7 +92,8 @@ static void random_tokens(const strata_model_bench *b)
 
 strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *out)
 {
-    if (out->size < sizeof out->size) return sti_fail(STRATA_E_INVALID, "bench: size is not set; use STRATA_INIT");
+    if (!b || !out || out->size < sizeof out->size)
+        return sti_fail(STRATA_E_INVALID, "bench: no handle, or size is not set; use STRATA_INIT");
     strata_step_time one = { .size = out->size }, *t = &one;
     sti_trainer *r = b->trainer;
     const sti_graph *g = r->plan->graph;
@@ -133,12 +134,13 @@ strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *o
 
 int32_t strata_model_bench_kinds(const strata_model_bench *b)
 {
-    return b->nkind;
+    return b ? b->nkind : 0;
 }
 
 strata_status strata_model_bench_kind(const strata_model_bench *b, int32_t i, strata_kind_time *t)
 {
-    if (t->size < sizeof t->size) return sti_fail(STRATA_E_INVALID, "bench: size is not set; use STRATA_INIT");
+    if (!b || !t || t->size < sizeof t->size)
+        return sti_fail(STRATA_E_INVALID, "bench: no handle, or size is not set; use STRATA_INIT");
     if (i < 0 || i >= b->nkind)
         return sti_fail(STRATA_E_INVALID, "kind %d of a model with %d kinds of stages", (int)i, (int)b->nkind);
     strata_kind_time full = b->kind[i];
