@@ -7,6 +7,7 @@
 #include "kernel/gemm.h"
 #include "kernel/twostage/twostage_isa.h"
 
+enum { LARGE = 160 * 160 };     /* weights of a block from which a library's product is as fast as a fused one */
 enum { TILE = 16, NARROW = 8 }; /* rows a power of two apart share a set of the first cache: few at a time */
 
 #define REAL float
@@ -37,11 +38,6 @@ static const sti_twostage_loops *const variants[] = {
     NULL
 };
 
-static int64_t whole(int64_t n)
-{
-    return (n + STI_TWOSTAGE_LANES - 1) / STI_TWOSTAGE_LANES * STI_TWOSTAGE_LANES;
-}
-
 /* Numbers between the stages of a fused panel, and beside them for one thread at work on a block. */
 static int64_t fused_middle(const sti_twostage *t)
 {
@@ -50,15 +46,17 @@ static int64_t fused_middle(const sti_twostage *t)
 
 static int64_t fused_work(const sti_twostage *t)
 {
-    const int64_t one = whole(t->p) + whole(t->q),
-                  two = whole(t->r) + t->s * (t->n2 > STI_TWOSTAGE_LANES ? STI_TWOSTAGE_LANES + 1 : t->n2 + 1);
+    const int64_t one = sti_twostage_pitch(t->p) + sti_twostage_pitch(t->q),
+                  two = sti_twostage_pitch(t->r) +
+                        t->s * (t->n2 > STI_TWOSTAGE_LANES ? STI_TWOSTAGE_LANES + 1 : t->n2 + 1);
     return STI_MAX(one, two) * t->panel;
 }
 
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
     t->loops = NULL;
-    if (t->dtype == STRATA_F32 && (t->group == 1 || t->q == t->n2 * t->group))
+    const bool small = t->p * t->q <= LARGE && t->r * t->s <= LARGE, even = t->group == 1 || t->q == t->n2 * t->group;
+    if (t->dtype == STRATA_F32 && small && even)
         for (size_t i = 0; !t->loops && variants[i]; i++)
             if (t->ctx->isa >= variants[i]->isa) t->loops = variants[i];
     if (t->loops) {

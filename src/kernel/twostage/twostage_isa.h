@@ -45,6 +45,16 @@ struct sti_twostage_loops {
     sti_twostage_loop in_grad;  /* x, u's gradient -> dw1 +=, y (unless NULL) = alpha ... + beta y */
 };
 
+static inline int64_t sti_twostage_whole(int64_t n)
+{
+    return (n + STI_TWOSTAGE_LANES - 1) / STI_TWOSTAGE_LANES * STI_TWOSTAGE_LANES;
+}
+/* Numbers from row to row of n numbers: an odd count of cache lines, so that a column meets all sets. */
+static inline int64_t sti_twostage_pitch(int64_t n)
+{
+    return sti_twostage_whole(n) | STI_TWOSTAGE_LANES;
+}
+
 /* Blocks of stage 2 taken together, so that their outputs fill whole vectors. */
 static inline int64_t sti_twostage_together(const sti_twostage *t)
 {
