@@ -309,12 +309,13 @@ static int64_t groups_of(const sti_twostage *t)
     return sti_ceil_div(t->n2, sti_twostage_together(t));
 }
 
-/* Rows [first, first + n) of a, as far as they exist. */
-static sti_twostage_ahead ahead_of(const strata_tensor *a, int64_t first, int64_t n)
+/* The first `width` numbers of rows [first, first + n) of a, as far as they exist; 16 of every `step`. */
+static sti_twostage_ahead ahead_of(const strata_tensor *a, int64_t first, int64_t n, int64_t width, int64_t step)
 {
     sti_twostage_ahead f = { .stride = a->stride[0] * (int64_t)sizeof(float),
                              .rows = STI_MIN(n, a->shape[0] - first),
-                             .lines = sti_ceil_div(a->shape[1], 16) };
+                             .step = step * (int64_t)sizeof(float),
+                             .lines = sti_ceil_div(STI_MIN(width, a->shape[1]), step) };
     if (f.rows > 0) f.row = (const char *)a->data + first * f.stride;
     return f;
 }
@@ -324,7 +325,10 @@ static void fused_panel(void *arg, int64_t first, int64_t rows, int thread)
     const job *j = arg;
     const sti_twostage *t = j->t;
     float *u = (float *)j->work + thread * t->width, *work = u + fused_middle(t);
-    sti_twostage_ahead result = ahead_of(j->y, first, rows), next = ahead_of(j->x, first + rows, rows);
+    /* a whole transposed result; else the part of it and of the next panel that no block before asks for */
+    const bool straight = !j->transposed;
+    sti_twostage_ahead result = ahead_of(j->y, first, rows, INT64_MAX, straight ? STI_MAX(t->n2, 16) : 16),
+                       next = ahead_of(j->x, first + rows, rows, straight ? t->p : INT64_MAX, 16);
     sti_twostage_panel s = { .t = t,
                              .w1 = j->w1,
                              .w2 = j->w2,
@@ -368,8 +372,10 @@ static void fused_grad(const sti_twostage *t, const void *w1, const void *w2, co
         float *mine = (float *)work + k * t->width + fused_middle(t);
         for (int64_t first = 0; first < count; first += t->panel) {
             /* one thread's cache holds all; several threads' caches do not know who needs a row */
-            sti_twostage_ahead ahead[3] = { ahead_of(dy, first, t->panel), ahead_of(x, first + t->panel, t->panel) };
-            if (dx) ahead[2] = ahead_of(dx, first, t->panel);
+            sti_twostage_ahead ahead[3] = { ahead_of(dy, first, t->panel, INT64_MAX, 16),
+                                            { 0 },
+                                            ahead_of(x, first + t->panel, t->panel, t->p, 16) };
+            if (dx) ahead[1] = ahead_of(dx, first, t->panel, INT64_MAX, 16);
             sti_twostage_panel s = { .t = t,
                                      .w1 = w1,
                                      .w2 = w2,
@@ -388,10 +394,10 @@ static void fused_grad(const sti_twostage *t, const void *w1, const void *w2, co
             s.ahead = n == 1 ? &ahead[0] : NULL;
             t->loops->in(&s, n1 * k / n, n1 * (k + 1) / n, mine);
 #pragma omp barrier
-            s.ahead = n == 1 ? &ahead[2] : NULL;
+            s.ahead = n == 1 ? &ahead[1] : NULL;
             t->loops->out_grad(&s, groups * k / n, groups * (k + 1) / n, mine);
 #pragma omp barrier
-            s.ahead = n == 1 ? &ahead[1] : NULL;
+            s.ahead = n == 1 ? &ahead[2] : NULL;
             t->loops->in_grad(&s, n1 * k / n, n1 * (k + 1) / n, mine);
 #pragma omp barrier
         }

@@ -11,8 +11,9 @@ enum { STI_TWOSTAGE_PANEL = 64, STI_TWOSTAGE_LANES = 16 };
  * the processor to foresee. */
 typedef struct sti_twostage_ahead {
     const char *row;
-    int64_t stride, rows, lines; /* bytes from row to row; rows left; lines of a row */
-    int64_t line, rate;          /* next line; lines after each register tile */
+    int64_t stride, rows;      /* bytes from row to row; rows left */
+    int64_t step, lines, line; /* bytes from line to line; lines of a row; next line */
+    int64_t rate;              /* lines after each register tile */
 } sti_twostage_ahead;
 
 /* One panel of up to t->panel vectors. */
