@@ -14,7 +14,8 @@ typedef struct job {
     strata_context *files; /* reads and writes */
     strata_context *ctx;   /* computes */
     strata_file *in;
-    int32_t dtype; /* of every input, of the computation and of every output */
+    int32_t dtype; /* of every input, of the computation and of every output (lse of bf16 is f32) */
+    int bf16;      /* 1: bf16 inputs will do */
     strata_file_entry out[MAX_TENSORS];
     int nout;
     char *names[MAX_TENSORS]; /* owned names of outputs */
@@ -29,6 +30,10 @@ static int64_t first_bad(const strata_tensor *t)
         const float *p = t->data;
         for (int64_t i = 0; i < n; i++)
             if (!isfinite(p[i])) return i;
+    } else if (t->dtype == STRATA_BF16) {
+        const uint16_t *p = t->data;
+        for (int64_t i = 0; i < n; i++)
+            if ((p[i] & 0x7f80) == 0x7f80) return i;
     } else {
         const double *p = t->data;
         for (int64_t i = 0; i < n; i++)
@@ -40,9 +45,9 @@ static int64_t first_bad(const strata_tensor *t)
 /* A tensor must have the job's type and finite values. */
 static int check_tensor(job *j, const char *name, const strata_tensor *t)
 {
-    if (t->dtype != STRATA_F32 && t->dtype != STRATA_F64)
-        return cli_fail(CLI_INPUT, "%s: tensor '%s' is %s; f32 or f64 is needed", j->in_path, name,
-                        strata_dtype_name(t->dtype));
+    if (t->dtype != STRATA_F32 && t->dtype != STRATA_F64 && !(j->bf16 && t->dtype == STRATA_BF16))
+        return cli_fail(CLI_INPUT, "%s: tensor '%s' is %s; %s is needed", j->in_path, name, strata_dtype_name(t->dtype),
+                        j->bf16 ? "f32, f64 or bf16" : "f32 or f64");
     if (!j->dtype) j->dtype = t->dtype;
     if (t->dtype != j->dtype)
         return cli_fail(CLI_INPUT, "%s: tensor '%s' is %s but the first one is %s", j->in_path, name,
@@ -102,16 +107,22 @@ static void *allocate(const job *j, size_t bytes)
 }
 
 /* A new output tensor; its memory belongs to *mem. */
-static int add_output(job *j, const char *name, int ndim, const int64_t *shape, void **mem, strata_tensor *t)
+static int add_output_of(job *j, int32_t dtype, const char *name, int ndim, const int64_t *shape, void **mem,
+                         strata_tensor *t)
 {
-    strata_tensor v = strata_view(NULL, j->dtype, ndim, shape);
+    strata_tensor v = strata_view(NULL, dtype, ndim, shape);
     size_t bytes;
-    if (__builtin_mul_overflow((size_t)strata_tensor_count(&v), strata_dtype_size(j->dtype), &bytes) ||
+    if (__builtin_mul_overflow((size_t)strata_tensor_count(&v), strata_dtype_size(dtype), &bytes) ||
         !(*mem = allocate(j, bytes)))
         return cli_fail(CLI_FAILED, "out of memory for tensor '%s'", name);
     v.data = *mem;
     *t = v;
     return add_view(j, name, t);
+}
+
+static int add_output(job *j, const char *name, int ndim, const int64_t *shape, void **mem, strata_tensor *t)
+{
+    return add_output_of(j, j->dtype, name, ndim, shape, mem, t);
 }
 
 static char *prefixed(job *j, const char *prefix, const char *name)
@@ -208,6 +219,7 @@ static int apply_attention(job *j)
     strata_tensor q, k, v, dout, o, lse, dq, dk, dv;
     strata_attention *att = NULL;
     int rc;
+    j->bf16 = 1;
     if ((rc = need(j, "q", 4, "(batch, heads, time, d_qk)", &q))) return rc;
     if ((rc = need(j, "k", 4, "(batch, kv_heads, time, d_qk)", &k))) return rc;
     if ((rc = need(j, "v", 4, "(batch, kv_heads, time, d_v)", &v))) return rc;
@@ -239,7 +251,8 @@ static int apply_attention(job *j)
     int lead = info.lse_parts > 1;
     const int64_t lse_shape[] = { info.lse_parts, q.shape[0], q.shape[1], q.shape[2] };
     if (!rc) rc = add_output(j, "o", 4, o_shape, &mem[O], &o);
-    if (!rc) rc = add_output(j, "lse", lead ? 4 : 3, lse_shape + !lead, &mem[LSE], &lse);
+    int32_t lse_dtype = j->dtype == STRATA_BF16 ? STRATA_F32 : j->dtype;
+    if (!rc) rc = add_output_of(j, lse_dtype, "lse", lead ? 4 : 3, lse_shape + !lead, &mem[LSE], &lse);
     if (!rc) rc = cli_status(strata_attention_forward(att, &q, &k, &v, &o, &lse, NULL), CLI_ON_INPUT, NULL);
     if (!rc && j->grad) {
         rc = add_output(j, "dq", 4, q.shape, &mem[DQ], &dq);

@@ -27,7 +27,7 @@ typedef struct strata_attention_problem {
     int64_t d_qk, d_v;             /* d_v 0: d_qk */
     int64_t q_pos, k_pos;          /* absolute position of the first query and of the first key */
     int64_t context;               /* length that default block lists divide; 0: q_pos + q_time */
-    int32_t dtype;                 /* 0: STRATA_F32; STRATA_F64 */
+    int32_t dtype;                 /* 0: STRATA_F32; STRATA_F64; STRATA_BF16 (lse and sums f32; no decoding) */
     int32_t train;                 /* 1: backward will be called */
     const int64_t *cu_seqlens;     /* packed sequences: E_UNSUPPORTED unless NULL */
     const strata_tensor *key_bias; /* (batch, k_time) added to the scaled scores: E_UNSUPPORTED unless NULL */

@@ -77,7 +77,8 @@ typedef struct sti_attention_call { /* every size at most the planned one */
     void *work;                           /* sti_attention_work bytes, aligned to 64 */
 } sti_attention_call;
 
-/* Plan for the largest batch and lengths. The variant follows ctx->isa. E_DTYPE unless f32 or f64. */
+/* Plan for the largest batch and lengths. The variant follows ctx->isa. f32, f64, or bf16 (arrays bf16, lse and sums
+ * f32; no decoding); else E_DTYPE. */
 strata_status sti_attention_plan_create(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype,
                                         int64_t batch, int64_t q_time, int64_t k_time, int32_t train,
                                         sti_attention_plan **out);

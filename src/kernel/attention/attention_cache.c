@@ -49,6 +49,7 @@ bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, s
 strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload)
 {
     sti_cache_layout l;
+    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
     if (capacity < 1)
         return sti_fail(STRATA_E_INVALID, "attention: cache capacity %lld is below 1", (long long)capacity);
@@ -88,6 +89,7 @@ static strata_status check_room(const sti_attention_plan *p, const void *cache, 
 strata_status sti_attention_cache_append(const sti_attention_plan *p, void *cache, int64_t pos, int64_t n,
                                          const sti_attention_array *k, const sti_attention_array *v)
 {
+    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
     STI_TRY(check_room(p, cache, pos, n));
     p->kernel->append(p, cache, pos, n, k, v);
     return STRATA_OK;
@@ -97,6 +99,7 @@ strata_status sti_attention_step(const sti_attention_plan *p, void *cache, size_
                                  int64_t batch, const sti_attention_array *q, const sti_attention_array *k,
                                  const sti_attention_array *v, const sti_attention_array *o, void *work)
 {
+    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
     for (int64_t b = 0; b < batch; b++) STI_TRY(check_room(p, (unsigned char *)cache + (size_t)b * stride, pos[b], 1));
     sti_attention_steps s = { cache, stride, pos, batch, *q, *k, *v, *o, work };

@@ -31,8 +31,10 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
 {
     void *memory = NULL;
     *out = NULL;
-    if (dtype != STRATA_F32 && dtype != STRATA_F64)
-        return sti_fail(STRATA_E_DTYPE, "attention computes in f32 or f64, not %s", strata_dtype_name(dtype));
+    if (dtype != STRATA_F32 && dtype != STRATA_F64 && dtype != STRATA_BF16)
+        return sti_fail(STRATA_E_DTYPE, "attention takes f32, f64 or bf16, not %s", strata_dtype_name(dtype));
+    if (dtype == STRATA_BF16 && ctx->isa == STI_ISA_REF)
+        return sti_fail(STRATA_E_UNSUPPORTED, "attention: isa=ref computes in f32 or f64, not bf16");
     if (batch < 1 || q_time < 1 || k_time < 1)
         return sti_fail(STRATA_E_SHAPE, "attention: batch %lld, query time %lld and key time %lld must be positive",
                         (long long)batch, (long long)q_time, (long long)k_time);
@@ -47,6 +49,7 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
     p->shape = *shape;
     p->dtype = dtype;
     p->train = train;
+    p->half = dtype == STRATA_BF16;
     p->batch = batch;
     p->q_time = q_time;
     p->k_time = k_time;

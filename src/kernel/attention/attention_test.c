@@ -164,11 +164,24 @@ typedef struct array {
 
 static double get(const strata_tensor *t, int64_t at)
 {
+    if (t->dtype == STRATA_BF16) {
+        union {
+            uint32_t u;
+            float f;
+        } x = { (uint32_t)((const uint16_t *)t->data)[at] << 16 };
+        return (double)x.f;
+    }
     return t->dtype == STRATA_F32 ? (double)((const float *)t->data)[at] : ((const double *)t->data)[at];
 }
 static void put(const strata_tensor *t, int64_t at, double x)
 {
-    if (t->dtype == STRATA_F32)
+    if (t->dtype == STRATA_BF16) { /* numbers under test are bf16 already */
+        union {
+            float f;
+            uint32_t u;
+        } y = { (float)x };
+        ((uint16_t *)t->data)[at] = (uint16_t)(y.u >> 16);
+    } else if (t->dtype == STRATA_F32)
         ((float *)t->data)[at] = (float)x;
     else
         ((double *)t->data)[at] = x;
@@ -226,12 +239,15 @@ static int64_t count_bad(const strata_tensor *t, const double *want, const doubl
     return bad;
 }
 
-/* |x - want| <= 8 eps sqrt(k) scale, and an error of 100 times that at the middle element is seen. */
+/* |x - want| <= 8 eps sqrt(k) scale, of f32 for bf16 arrays, whose own rounding adds 2^-9 for every result and, in the
+ * gradients, 2^-9 for the o that delta was computed from (the sum of two softmaxes is rounded twice): 2^-8 scale. And
+ * an error of 100 times that at the middle element is seen. */
 static void compare(const char *what, const char *name, const array *a, const double *want, const double *scale,
                     int64_t k)
 {
     int64_t n = strata_tensor_count(&a->t), middle = n / 2;
-    double unit = 8 * (a->t.dtype == STRATA_F32 ? (double)FLT_EPSILON : DBL_EPSILON) * sqrt((double)k);
+    double unit = 8 * (a->t.dtype == STRATA_F64 ? DBL_EPSILON : (double)FLT_EPSILON) * sqrt((double)k);
+    if (a->t.dtype == STRATA_BF16) unit += 1.0 / 256;
     int64_t bad = count_bad(&a->t, want, scale, unit, -1);
     if (bad)
         FAIL("%s: %lld of %lld elements of %s are off, worst %g bounds", what, (long long)bad, (long long)n, name,
@@ -297,7 +313,7 @@ static tensors tensors_make(const scoring *s, const sizes *z, int dtype, int lay
                       .v = make(dtype, layout, B, G, z->tk, s->d_v, x->v),
                       .dout = make(dtype, layout, B, H, z->tq, s->d_v, x->dout),
                       .o = make(dtype, layout, B, H, z->tq, s->d_v, NULL),
-                      .lse = make(dtype, PLAIN, s->parts, B, H, z->tq, NULL),
+                      .lse = make(dtype == STRATA_F64 ? STRATA_F64 : STRATA_F32, PLAIN, s->parts, B, H, z->tq, NULL),
                       .dq = make(dtype, layout, B, H, z->tq, s->d_qk, NULL),
                       .dk = make(dtype, layout, B, G, z->tk, s->d_qk, NULL),
                       .dv = make(dtype, layout, B, G, z->tk, s->d_v, NULL) };
@@ -337,17 +353,31 @@ static void run(const strata_attention *a, tensors *x, void *work)
                                        &x->dv.t, work));
 }
 
+static void round_to_bf16(double *x, int64_t n) /* to 8 significant bits: what every type under test holds */
+{
+    for (int64_t i = 0; i < n; i++) {
+        int e;
+        double m = frexp(x[i], &e);
+        x[i] = ldexp(rint(m * 256), e - 8);
+    }
+}
+
 static void against_oracle(const scoring *s, const sizes *z)
 {
     inputs x = draw(s, z, 10);
+    int64_t nq = (int64_t)z->batch * z->heads * z->tq, nk = (int64_t)z->batch * z->kv_heads * z->tk;
+    round_to_bf16(x.q, nq * s->d_qk);
+    round_to_bf16(x.k, nk * s->d_qk);
+    round_to_bf16(x.v, nk * s->d_v);
+    round_to_bf16(x.dout, nq * s->d_v);
     results r = oracle(s, z, x.q, x.k, x.v, x.dout);
     int64_t k = z->tk + s->d_qk + (int64_t)s->d_v + (int64_t)z->tq * z->heads / z->kv_heads;
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-        for (int n = 0; n < 4; n++) { /* few heads: backward takes one pass, or two when deterministic */
-            int dtype = n % 2 ? STRATA_F64 : STRATA_F32, deterministic = n / 2;
+        for (int n = 0; n < 5; n++) { /* few heads: backward takes one pass, or two when deterministic */
+            int dtype = n == 4 ? STRATA_BF16 : n % 2 ? STRATA_F64 : STRATA_F32, deterministic = n / 2 == 1;
             char what[256];
             strata_context *ctx = context(isas[i], 1, deterministic);
-            int fell_back = strcmp(strata_context_isa(ctx), isas[i]) != 0 || (deterministic && i == 0);
+            int fell_back = strcmp(strata_context_isa(ctx), isas[i]) != 0 || (n > 1 && i == 0);
             if (!fell_back) {
                 strata_attention *a = plan(ctx, s, z, dtype);
                 tensors y = tensors_make(s, z, dtype, (z->tq + (int)i) % 2 ? PLAIN : TIME_MAJOR, &x);
@@ -1156,7 +1186,7 @@ static void bad_specs_are_refused_with_a_reason(void)
     wrong.kv_heads = 3;
     CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_SHAPE);
     wrong = p;
-    wrong.dtype = STRATA_BF16;
+    wrong.dtype = STRATA_I32;
     CHECK_STATUS(strata_attention_create(ctx, "score=standard", &wrong, &a), STRATA_E_DTYPE);
     wrong = p;
     wrong.cu_seqlens = &p.batch;

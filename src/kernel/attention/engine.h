@@ -36,6 +36,7 @@ struct sti_attention_plan {
     const sti_attention_kernel *kernel;
     sti_attention_shape shape; /* a gain that is the same at every depth is folded into the scales */
     int32_t dtype, train;
+    int32_t half;                         /* 1: arrays are bf16 and lse f32; the f32 kernels widen and narrow */
     int32_t varies[STI_ATTENTION_PARTS];  /* 1: the gain depends on the depth */
     int32_t vlevels[STI_ATTENTION_PARTS]; /* levels up to the last that has value columns */
     int64_t batch, q_time, k_time;
