@@ -154,6 +154,11 @@ static int run_train(cli *c)
     if (!out) return cli_fail(CLI_USAGE, "train: --out DIR is needed");
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = cli_configure(c, ctx, task, &cfg);
+    if (!rc) { /* a wrong model is said before the data are looked at */
+        strata_cost cost = { .size = STRATA_INIT(strata_cost) };
+        const char *model = strata_config_get(cfg, "model.spec");
+        rc = cli_status(strata_cost_of(ctx, model, 0, 0, 1, 0, &cost, NULL), CLI_ON_INPUT, NULL);
+    }
     if (!rc && !ndata) {
         fallback = default_data();
         if (!fallback)

@@ -19,5 +19,5 @@ run strata cost "softmax score=mlr ranks=4,4 vranks=4,4 d_qk=8 d_v=6"
 echo "# a model states its own width"
 run strata cost "decoder width=30 mixers=softmax(heads=4)"
 run strata cost "decoder width=64 linear=dense(rows=3)"
-echo "some text" >text.txt
-run strata train text text.txt --model "decoder width=30 mixers=softmax(heads=4)" --out run
+run strata train text missing.txt --model "decoder mixers=softmax(score=mrl)" --out run
+run strata train text missing.txt --model "decoder width=30 mixers=softmax(heads=4)" --out run
