@@ -69,8 +69,9 @@ void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
     t->gather = t->group > 1 && t->n2 > 1;
     t->width = middle * (t->gather ? 2 : 1) + t->n2 * t->s;
     const int64_t row = t->width * (int64_t)strata_dtype_size(t->dtype);
-    t->panel = clamp16((512 << 10) / row, 32, 256); /* what lies between the stages stays in a core's cache */
-    t->grad_panel = clamp16((1 << 20) / row, 64, 1024);
+    const int64_t least = STI_MAX(t->p * t->q, t->r * t->s) > 16 * LARGE ? 256 : 32; /* a weight must serve many rows */
+    t->panel = clamp16((512 << 10) / row, least, 256); /* what lies between the stages stays in a core's cache */
+    t->grad_panel = clamp16((1 << 20) / row, STI_MAX(least, 64), 1024);
     *scratch = STI_MAX(sti_panel_scratch(t->ctx, max_count, t->panel), STI_MIN(max_count, t->grad_panel));
 }
 
