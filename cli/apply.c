@@ -23,21 +23,23 @@ typedef struct job {
 } job;
 
 /* ---- inputs ----------------------------------------------------------------------------------------------------- */
-static int64_t first_bad(const strata_tensor *t)
+static double value_at(const strata_tensor *t, int64_t i)
 {
-    int64_t n = strata_tensor_count(t);
-    if (t->dtype == STRATA_F32) {
-        const float *p = t->data;
-        for (int64_t i = 0; i < n; i++)
-            if (!isfinite(p[i])) return i;
-    } else if (t->dtype == STRATA_BF16) {
-        const uint16_t *p = t->data;
-        for (int64_t i = 0; i < n; i++)
-            if ((p[i] & 0x7f80) == 0x7f80) return i;
-    } else {
-        const double *p = t->data;
-        for (int64_t i = 0; i < n; i++)
-            if (!isfinite(p[i])) return i;
+    if (t->dtype == STRATA_F64) return ((const double *)t->data)[i];
+    if (t->dtype == STRATA_F32) return (double)((const float *)t->data)[i];
+    const uint32_t bits = (uint32_t)((const uint16_t *)t->data)[i] << 16; /* bf16 */
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return (double)x;
+}
+
+/* Index of the first value that is not finite, or -1. `empty`: -inf is right, the log-sum-exp of a row without keys. */
+static int64_t first_bad(const strata_tensor *t, bool empty)
+{
+    const int64_t n = strata_tensor_count(t);
+    for (int64_t i = 0; i < n; i++) {
+        const double x = value_at(t, i);
+        if (!isfinite(x) && !(empty && x < 0)) return i;
     }
     return -1;
 }
@@ -52,7 +54,7 @@ static int check_tensor(job *j, const char *name, const strata_tensor *t)
     if (t->dtype != j->dtype)
         return cli_fail(CLI_INPUT, "%s: tensor '%s' is %s but the first one is %s", j->in_path, name,
                         strata_dtype_name(t->dtype), strata_dtype_name(j->dtype));
-    int64_t bad = first_bad(t);
+    int64_t bad = first_bad(t, false);
     if (bad >= 0)
         return cli_fail(CLI_INPUT, "%s: tensor '%s' is not finite at element %lld", j->in_path, name, (long long)bad);
     return CLI_OK;
@@ -139,6 +141,12 @@ static char *prefixed(job *j, const char *prefix, const char *name)
 
 static int write_output(job *j, const char *canonical)
 {
+    for (int i = 0; i < j->nout; i++) {
+        const int64_t bad = first_bad(&j->out[i].tensor, strcmp(j->out[i].name, "lse") == 0);
+        if (bad >= 0)
+            return cli_fail(CLI_NUMERIC, "%s: the result '%s' is not finite at element %lld", j->in_path,
+                            j->out[i].name, (long long)bad);
+    }
     const strata_file_pair meta[] = { { "strata", strata_version() }, { "spec", canonical } };
     strata_status s = strata_file_write(j->files, j->out_path, j->out, j->nout, meta, 2);
     return cli_status(s, CLI_ON_OUTPUT, j->out_path);

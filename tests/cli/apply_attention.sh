@@ -32,6 +32,11 @@ run strata apply attention "score=standard" type.st out.st
 tensors empty.st q:F32:2,4,0,6:0 $k $v
 run strata apply attention "score=standard" empty.st out.st
 
+echo "# the last value of do is near the largest f32: gradients overflow"
+{ head -c $(($(wc -c <in.st) - 4)) in.st; printf '\000\000\177\177'; } >huge.st
+run strata apply attention "score=standard scale=1e30" huge.st huge_out.st --grad
+ls huge_out.st 2>/dev/null
+
 echo "# files"
 run strata apply attention "score=standard" missing.st out.st
 head -c 900 in.st >cut.st
