@@ -63,7 +63,7 @@ static void setup(const strata_context *ctx, bench *m, int64_t time, int64_t hea
     strata_attention_problem p = {
         STRATA_INIT(strata_attention_problem), .batch = 1, .heads = heads, .q_time = time, .d_qk = m->d, .train = 1
     };
-    strata_attention_info info = { STRATA_INIT(strata_attention_info) };
+    strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
     m->x = strata_alloc(ctx, (size_t)(9 * n) * sizeof *m->x);
     if (!m->x || strata_attention_create(ctx, m->spec, &p, &m->a) != STRATA_OK ||
         strata_attention_query(m->a, &info) != STRATA_OK)
@@ -87,6 +87,70 @@ static void measure(bench *m)
     double t2 = now();
     if (t1 - t0 < m->fwd) m->fwd = t1 - t0;
     if (t2 - t1 < m->bwd) m->bwd = t2 - t1;
+}
+
+/* A read of the same memory: the roof of a step in GB/s. */
+#if defined(__x86_64__)
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"),
+               optimize("O3", "associative-math", "no-signed-zeros", "no-trapping-math")))
+#endif
+static float
+read_all(const float *x, size_t n)
+{
+    float a = 0, b = 0, c = 0, d = 0;
+    for (size_t i = 0; i < n / 4; i++) {
+        a += x[i];
+        b += x[n / 4 + i];
+        c += x[n / 2 + i];
+        d += x[3 * (n / 4) + i];
+    }
+    return a + b + c + d;
+}
+
+/* One step of two sequences of 32k tokens, 8 heads over kv_heads, d = 64: bytes of the cache formula per second. */
+static void decode(const strata_context *ctx, const char *spec, int64_t kv_heads)
+{
+    enum { CONTEXT = 32768, D = 64, HEADS = 8, BATCH = 2 };
+    strata_attention_problem p = { STRATA_INIT(strata_attention_problem),
+                                   .batch = BATCH,
+                                   .heads = HEADS,
+                                   .kv_heads = kv_heads,
+                                   .q_time = CONTEXT,
+                                   .d_qk = D };
+    strata_attention *a = NULL;
+    size_t bytes = 0, payload = 0;
+    int64_t n = kv_heads * CONTEXT * D, pos[BATCH] = { CONTEXT - 1, CONTEXT - 1 };
+    if (strata_attention_create(ctx, spec, &p, &a) != STRATA_OK ||
+        strata_attention_cache_size(a, CONTEXT, &bytes, &payload) != STRATA_OK)
+        die(spec);
+    float *x = strata_alloc(ctx, (size_t)n * sizeof *x), o[BATCH * HEADS * D];
+    char *cache = strata_alloc(ctx, BATCH * bytes);
+    if (!x || !cache) die(spec);
+    for (int64_t i = 0; i < n; i++) x[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    strata_tensor all = strata_view3(x, STRATA_F32, kv_heads, CONTEXT, D);
+    for (int b = 0; b < BATCH; b++)
+        if (strata_attention_cache_init(a, CONTEXT, cache + (size_t)b * bytes) != STRATA_OK ||
+            strata_attention_cache_append(a, cache + (size_t)b * bytes, 0, &all, &all) != STRATA_OK)
+            die(spec);
+    strata_tensor q = strata_view3(x, STRATA_F32, BATCH, HEADS, D), out = strata_view3(o, STRATA_F32, BATCH, HEADS, D);
+    strata_tensor k = strata_view3(x, STRATA_F32, BATCH, kv_heads, D);
+    double best = 1e9, read = 1e9;
+    float sink = 0;
+    for (int i = 0; i < 9; i++) {
+        double t0 = now();
+        sink += read_all((const float *)(const void *)cache, BATCH * bytes / sizeof(float));
+        double t1 = now();
+        if (strata_attention_step(a, cache, bytes, pos, &q, &k, &k, &out, NULL) != STRATA_OK) die(spec);
+        double t2 = now();
+        if (t1 - t0 < read) read = t1 - t0;
+        if (t2 - t1 < best) best = t2 - t1;
+    }
+    double rate = BATCH * (double)payload / best * 1e-9, roof = BATCH * (double)bytes / read * 1e-9;
+    printf("%-40s 8 heads over %lld: %7.2f ms, %6.2f GB/s of cache, %5.1f%% of reading it (%.2f) (%g)\n", spec,
+           (long long)kv_heads, best * 1e3, rate, 100 * rate / roof, roof, (double)sink);
+    strata_attention_destroy(a);
+    strata_free(ctx, x);
+    strata_free(ctx, cache);
 }
 
 int main(int argc, char **argv)
@@ -145,6 +209,12 @@ int main(int argc, char **argv)
     for (int i = 0; i < CASES; i++) {
         strata_attention_destroy(cases[i].a);
         strata_free(ctx, cases[i].x);
+    }
+    if (threads == 1) { /* the roof reads with one thread */
+        printf("step at 32k tokens, batch 2, d 64\n");
+        decode(ctx, "score=standard", 8);
+        decode(ctx, "score=standard", 2);
+        decode(ctx, "score=mlr ranks=32,8,6,4,4,4,4,2", 8);
     }
     strata_context_destroy(ctx);
     return 0;
