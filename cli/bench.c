@@ -148,14 +148,14 @@ void print_row(bench *b, const row *r)
         const timing *t = &r->t;
         const shares s = shares_of(b, r);
         if (!b->header)
-            (void)printf("%-60s %-10s %9s %19s %9s %8s %8s %8s %8s %8s\n", "", "variant", "median ms", "min … max",
+            (void)printf("%-68s %-10s %9s %19s %9s %8s %8s %8s %8s %8s\n", "", "variant", "median ms", "min … max",
                          "cpu ms", b->memory ? "GB/s" : "GFLOP/s", b->memory ? "" : "of gemm",
                          b->memory ? "of read" : "of fma", "speed-up", "promised");
         b->header = true;
         char spread[40];
         (void)snprintf(spread, sizeof spread, "%.3f … %.3f", t->best * 1e3, t->worst * 1e3);
         /* the width counts bytes, and the dots of the range are three */
-        (void)printf("%-60.60s %-10s %9.3f %21s %9.3f", r->what, r->variant, t->median * 1e3, spread, t->cpu * 1e3);
+        (void)printf("%-68.68s %-10s %9.3f %21s %9.3f", r->what, r->variant, t->median * 1e3, spread, t->cpu * 1e3);
         cell(8, 2, ratio((b->memory ? r->bytes : r->flops) * 1e-9, t->median));
         cell(8, 3, s.of_gemm);
         cell(8, 3, s.of_roof);
