@@ -15,8 +15,8 @@ typedef struct sti_mixer_env { /* what the surrounding model says; 0 / NULL wher
 typedef struct sti_mixer_class {
     const char *kind, *summary;
     sti_keys keys;
-    const char *const *examples; /* "softmax heads=2 score=mlr ranks=2,1,1", NULL-terminated */
-    bool causal;                 /* every example without causal=0 has a bit-equal past */
+    const char *const *examples;                 /* "softmax heads=2 score=mlr ranks=2,1,1", NULL-terminated */
+    bool causal;                                 /* every example without causal=0 has a bit-equal past */
     strata_status (*check)(const sti_values *v); /* E_SPEC when the keys contradict each other; NULL: they cannot */
     /* Append the stages that map buffer `in` (width env->width) to the returned buffer. Writes resolved defaults into
      * `v`, whose canonical text goes into checkpoints. -1 on failure (g->status). */
