@@ -1,0 +1,29 @@
+#ifndef STI_ATTENTION_SM90_H
+#define STI_ATTENTION_SM90_H
+/* Attention on Hopper's tensor cores (attention_fwd_sm90.cu, attention_bwd_sm90.cu): bf16 arrays in device memory, f32
+ * lse and sums, one softmax of any levels (blocks or distances, value levels), window, grouped heads, any lengths and
+ * positions below 2^30. Built only with CUDA. Arrays start at and stride by multiples of 16 bytes. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <strata/context.h>
+
+#include "kernel/attention/shape.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Whether these kernels take the shape on this type (sti_cuda says whether the device is a Hopper). */
+bool sti_attention_sm90_fits(const sti_attention_shape *shape, int32_t dtype);
+
+/* o and lse, on the context's stream. Needs no workspace. A failure is reported by the next wait. */
+void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_shape *shape,
+                                const sti_attention_call *c);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
