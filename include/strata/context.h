@@ -31,7 +31,7 @@ typedef struct strata_context_config {
 #define STRATA_INIT(type) (sizeof(type))
 
 /** Create a context.
- *  @param spec NULL or keys separated by blanks: `device=cpu`, `threads=N` (0: OMP_NUM_THREADS or all cores),
+ *  @param spec NULL or keys separated by blanks: `device=cpu|cuda`, `threads=N` (0: OMP_NUM_THREADS or all cores),
  *         `deterministic=0|1` (same bits for every thread count), `isa=native|avx512|avx2|c|ref` (may lower only;
  * default the environment's STRATA_ISA, else native)
  *  @param config NULL for defaults  @param out [owned by the caller] NULL on failure
@@ -48,6 +48,26 @@ STRATA_API const char *strata_context_isa(const strata_context *ctx);
 /** Memory from the context's allocator, aligned to 64 bytes; NULL when exhausted. */
 STRATA_API void *strata_alloc(const strata_context *ctx, size_t bytes);
 STRATA_API void strata_free(const strata_context *ctx, void *p);
+
+/* ---- the device --------------------------------------------------------------------------------------------------
+ * Tensors passed to functions of a context live where it computes: host memory for device=cpu, device memory for
+ * device=cuda (tensor.device says which). Calls on a CUDA context queue their work on its one stream and may return
+ * before it is done; strata_to_host and strata_synchronize wait, and report what failed since. The functions below work
+ * for both devices, so one program serves them. */
+
+/** STRATA_CPU or STRATA_CUDA. */
+STRATA_API int32_t strata_context_device(const strata_context *ctx);
+/** "cpu", or the name of the GPU. Borrowed. */
+STRATA_API const char *strata_context_device_name(const strata_context *ctx);
+/** Zeroed memory where the context computes. @return OK | E_MEMORY */
+STRATA_API strata_status strata_device_alloc(const strata_context *ctx, size_t bytes, void **out);
+STRATA_API void strata_device_free(const strata_context *ctx, void *p); /* accepts NULL */
+/** Copy from host memory (src may be reused after return). @return OK | E_DEVICE */
+STRATA_API strata_status strata_to_device(const strata_context *ctx, void *dst, const void *src, size_t bytes);
+/** Wait for queued work, then copy to host memory. @return OK | E_DEVICE */
+STRATA_API strata_status strata_to_host(const strata_context *ctx, void *dst, const void *src, size_t bytes);
+/** Wait for queued work. @return OK | E_DEVICE (names the first failure since the last call) */
+STRATA_API strata_status strata_synchronize(const strata_context *ctx);
 
 STRATA_END
 #endif

@@ -29,11 +29,13 @@
         if (sti_try_s_ != STRATA_OK) return sti_try_s_;                                                                \
     } while (0)
 
+STRATA_BEGIN
 /* Record the detail text of this thread's error and return `s`. */
 strata_status sti_fail(strata_status s, const char *fmt, ...) STRATA_PRINTF(2, 3);
 /* Put "prefix: " before the detail text that is there; returns `s`. */
 strata_status sti_fail_prefix(strata_status s, const char *fmt, ...) STRATA_PRINTF(2, 3);
 void sti_clear_error(void);
+STRATA_END
 
 static inline size_t sti_round_up(size_t n, size_t to)
 {

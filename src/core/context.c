@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <strata/tensor.h>
+
+#include "core/device.h"
 #include "core/spec.h"
 
 #if STRATA_HAVE_OPENMP
@@ -90,10 +93,12 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
         return sti_fail(STRATA_E_INVALID, "context: config.size is %zu; use STRATA_INIT", config->size);
     if ((s = sti_spec_parse_keys(spec ? spec : "", "context", &tree)) != STRATA_OK) goto done;
     if ((s = sti_values_bind(tree, "context", (sti_keys)STI_KEYS(context_keys), &v)) != STRATA_OK) goto done;
+#if !STRATA_HAVE_CUDA
     if (sti_value_is(v, "device", "cuda")) {
         s = sti_fail(STRATA_E_DEVICE, "device=cuda: this build has no CUDA");
         goto done;
     }
+#endif
     sti_isa isa = detect_isa(), limit = STI_ISA_AVX512BF16;
     const char *env = getenv("STRATA_ISA");
     if (env && *env && !parse_isa(env, &limit)) {
@@ -122,6 +127,15 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
         ctx->log = config->log;
         ctx->log_user = config->log_user;
     }
+#if STRATA_HAVE_CUDA
+    if (sti_value_is(v, "device", "cuda")) {
+        ctx->device = STRATA_CUDA;
+        if ((s = sti_cuda_open(&ctx->cuda)) != STRATA_OK) {
+            strata_context_destroy(ctx);
+            goto done;
+        }
+    }
+#endif
     *out = ctx;
 done:
     sti_values_free(v);
@@ -139,7 +153,16 @@ strata_context *sti_context_ref(const strata_context *ctx)
 
 void strata_context_destroy(strata_context *ctx)
 {
-    if (ctx && atomic_fetch_sub(&ctx->refs, 1) == 1) ctx->alloc.free(ctx->alloc.user, ctx);
+    if (!ctx || atomic_fetch_sub(&ctx->refs, 1) != 1) return;
+#if STRATA_HAVE_CUDA
+    sti_cuda_close(ctx->cuda);
+#endif
+    ctx->alloc.free(ctx->alloc.user, ctx);
+}
+
+struct sti_cuda *sti_cuda_of(const strata_context *ctx)
+{
+    return ctx->cuda;
 }
 
 int32_t strata_context_threads(const strata_context *ctx)

@@ -14,12 +14,15 @@ struct strata_context {
     atomic_int refs;
     int32_t threads; /* at least 1 */
     int32_t deterministic;
+    int32_t device; /* strata_device */
     sti_isa isa;
+    struct sti_cuda *cuda; /* backend/cuda's; NULL on the CPU */
     strata_allocator alloc;
     strata_log_fn log;
     void *log_user;
 };
 
+struct sti_cuda *sti_cuda_of(const strata_context *ctx); /* for CUDA sources, which cannot see this header */
 strata_context *sti_context_ref(const strata_context *ctx);
 
 /* Zeroed memory from the context's allocator; *out is NULL on failure, which E_MEMORY describes. */

@@ -4,14 +4,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/context.h"
+#include "core/device.h"
 
 strata_status sti_graph_create(const strata_context *ctx, int32_t dtype, int64_t batch, int64_t time, int64_t chunk,
                                int32_t train, double base_width, sti_graph **out)
 {
     *out = NULL;
-    if (dtype != STRATA_F32 && dtype != STRATA_F64)
-        return sti_fail(STRATA_E_UNSUPPORTED, "graph: dtype %s is not built; f32 and f64 are",
+    if (dtype != STRATA_F32 && dtype != STRATA_F64 && !(dtype == STRATA_BF16 && sti_on_device(ctx)))
+        return sti_fail(STRATA_E_UNSUPPORTED, "graph: dtype %s is not built on this device; f32 and f64 are",
                         strata_dtype_name(dtype));
     if (batch < 1 || time < 1 || chunk < 1 || chunk > time)
         return sti_fail(STRATA_E_SHAPE, "graph: batch %lld, time %lld, chunk %lld", (long long)batch, (long long)time,
@@ -88,6 +88,11 @@ int32_t sti_graph_input(sti_graph *g, int64_t width, int32_t dtype, int32_t need
 int32_t sti_graph_buffer(sti_graph *g, int64_t width)
 {
     return add_buffer(g, (sti_buffer){ .width = width, .dtype = g->dtype, .needs_grad = 1 });
+}
+
+int32_t sti_graph_sum_buffer(sti_graph *g, int64_t width)
+{
+    return add_buffer(g, (sti_buffer){ .width = width, .dtype = sti_sum_type(g->dtype), .needs_grad = 1 });
 }
 
 void sti_graph_output(sti_graph *g, int32_t buffer)
@@ -371,13 +376,14 @@ void *sti_graph_grad(const sti_graph *g, const sti_exec *e, int32_t buffer)
 
 static void bind(const sti_graph *g, const sti_stage *s, const sti_exec *e, sti_io *io)
 {
-    size_t item = strata_dtype_size(g->dtype);
+    const size_t item = strata_dtype_size(g->dtype), sum = strata_dtype_size(sti_sum_type(g->dtype));
     memset(io, 0, sizeof *io);
     io->batch = e->batch;
     io->time = e->time;
     io->pos = e->pos;
     io->params = e->params ? (const char *)e->params + (size_t)s->param_base * item : NULL;
-    io->dparams = e->dparams ? (char *)e->dparams + (size_t)s->param_base * item : NULL;
+    io->master = e->master ? (const char *)e->master + (size_t)s->param_base * sum : io->params;
+    io->dparams = e->dparams ? (char *)e->dparams + (size_t)s->param_base * sum : NULL;
     for (int32_t k = 0; k < s->nin; k++) io->in[k] = sti_graph_data(g, e, s->in[k]);
     for (int32_t k = 0; k < s->nout; k++) io->out[k] = sti_graph_data(g, e, s->out[k]);
     io->saved = e->saved ? (char *)e->saved + s->saved_off : NULL;
@@ -400,8 +406,10 @@ static strata_status timed(const sti_graph *g, const sti_exec *e, int32_t i, int
     strata_status (*call)(const sti_stage *, const sti_io *) = pass ? s->cls->backward : s->cls->forward;
     if (!e->stage_seconds) return call(s, io);
     double *wall = e->stage_seconds + pass * g->nstage + i, *cpu = wall + 2 * g->nstage;
+    STI_TRY(sti_device_wait(g->ctx));
     const double w = seconds(CLOCK_MONOTONIC), c = seconds(CLOCK_PROCESS_CPUTIME_ID);
-    const strata_status st = call(s, io);
+    strata_status st = call(s, io);
+    if (st == STRATA_OK) st = sti_device_wait(g->ctx);
     *cpu += seconds(CLOCK_PROCESS_CPUTIME_ID) - c;
     *wall += seconds(CLOCK_MONOTONIC) - w;
     return st;
@@ -462,7 +470,7 @@ void sti_graph_cost(const sti_graph *g, int64_t batch, int64_t time, sti_cost *c
 
 void sti_graph_state_init(const sti_graph *g, void *state)
 {
-    memset(state, 0, g->state_bytes);
+    sti_array_zero(g->ctx, state, g->state_bytes);
     for (int32_t i = 0; i < g->nstage; i++) {
         const sti_stage *s = &g->stage[i];
         if (s->cls->state_init && s->state) s->cls->state_init(s, (char *)state + s->state_off);

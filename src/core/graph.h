@@ -31,7 +31,8 @@ typedef struct sti_io {
     int64_t batch, time; /* of this run, at most the planned ones */
     const int64_t *pos;  /* inference: absolute position of each sequence's first token; NULL: 0 */
     const void *params;  /* this stage's parameter block (its sti_params offsets are relative to it) */
-    void *dparams;       /* += ; NULL when parameters are frozen */
+    const void *master;  /* the same block in the type of sums: f32 where params are bf16, else params itself */
+    void *dparams;       /* += , in the type of sums; NULL when parameters are frozen */
     const void *in[STI_MAX_IN];
     void *out[STI_MAX_OUT];
     void *din[STI_MAX_IN];         /* NULL: not wanted */
@@ -50,8 +51,9 @@ typedef struct sti_stage_class {
     strata_status (*forward)(const sti_stage *s, const sti_io *io);
     strata_status (*backward)(const sti_stage *s, const sti_io *io);
     void (*cost)(const sti_stage *s, int64_t batch, int64_t time, sti_cost *c); /* NULL: zero */
-    void (*state_init)(const sti_stage *s, void *state); /* NULL: zeroed memory is the empty state */
-    void (*destroy)(void *plan);                         /* NULL: nothing to free */
+    /* NULL: zeroed memory is the empty state. On a device `state` is device memory. */
+    void (*state_init)(const sti_stage *s, void *state);
+    void (*destroy)(void *plan); /* NULL: nothing to free */
 } sti_stage_class;
 
 /* What a class says when it appends a leaf stage. Sizes are for the graph's largest batch and time. */
@@ -98,7 +100,7 @@ typedef struct sti_buffer {
 
 struct sti_graph {
     strata_context *ctx; /* shared */
-    int32_t dtype;       /* F32 or F64 */
+    int32_t dtype;       /* of buffers: F32, F64, or BF16 on a device (statistics and losses are then F32) */
     int32_t train;       /* 1: plan backward; 0: inference, activations are reused at once */
     int64_t batch, time; /* largest run; in inference time is also the cache capacity in tokens */
     int64_t chunk;       /* largest number of new tokens of one run: time when training */
@@ -120,6 +122,7 @@ void sti_graph_destroy(sti_graph *g);
  * sti_graph_finish. */
 int32_t sti_graph_input(sti_graph *g, int64_t width, int32_t dtype, int32_t needs_grad); /* an external buffer */
 int32_t sti_graph_buffer(sti_graph *g, int64_t width);
+int32_t sti_graph_sum_buffer(sti_graph *g, int64_t width);    /* of the type of sums: a loss */
 int32_t sti_graph_add(sti_graph *g, const sti_stage_desc *d); /* stage number */
 void sti_graph_fail(sti_graph *g, strata_status s);           /* record a failure whose detail text is set */
 /* Mark a buffer as an output: it lives to the end of forward, in the arena, and its gradient comes from the caller. */
@@ -129,8 +132,9 @@ strata_status sti_graph_finish(sti_graph *g);
 
 /* Memory of one run: everything borrowed. Sizes from the graph; inputs are bound by buffer number. */
 typedef struct sti_exec {
-    const void *params;
-    void *dparams; /* NULL: parameter gradients are not wanted */
+    const void *params; /* of the graph's dtype */
+    const void *master; /* BF16 graphs: the F32 parameters; else NULL */
+    void *dparams;      /* in the type of sums; NULL: parameter gradients are not wanted */
     void *act, *grad, *saved, *work;
     void *state;        /* NULL in training; else batch * state_bytes */
     const int64_t *pos; /* (batch) or NULL */
@@ -145,6 +149,7 @@ strata_status sti_graph_backward(const sti_graph *g, const sti_exec *e);
 void *sti_graph_data(const sti_graph *g, const sti_exec *e, int32_t buffer);
 void *sti_graph_grad(const sti_graph *g, const sti_exec *e, int32_t buffer);
 void sti_graph_cost(const sti_graph *g, int64_t batch, int64_t time, sti_cost *c);
-void sti_graph_state_init(const sti_graph *g, void *state); /* one sequence's block */
+/* Make one sequence's block the empty state. */
+void sti_graph_state_init(const sti_graph *g, void *state);
 
 #endif

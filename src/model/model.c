@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/device.h"
 #include "mixer/mixer.h"
 #include "operator/operator.h"
 
@@ -102,7 +103,7 @@ strata_status sti_model_run_create(const sti_model_plan *p, sti_model_run *r)
     size_t states = g->train ? 0 : g->state_bytes * (size_t)g->batch;
     const size_t bytes[] = { g->act_bytes, g->train ? g->grad_bytes : 0, g->saved_bytes, g->work_bytes, states };
     for (size_t i = 0; i < STI_COUNT(bytes); i++) {
-        strata_status st = sti_calloc(g->ctx, 1, STI_MAX(bytes[i], (size_t)STI_ALIGN), &r->block[i]);
+        strata_status st = sti_array_calloc(g->ctx, 1, STI_MAX(bytes[i], (size_t)STI_ALIGN), &r->block[i]);
         if (st != STRATA_OK) {
             sti_model_run_destroy(r);
             return st;
@@ -120,7 +121,7 @@ strata_status sti_model_run_create(const sti_model_plan *p, sti_model_run *r)
 void sti_model_run_destroy(sti_model_run *r)
 {
     if (!r || !r->plan) return;
-    for (size_t i = 0; i < STI_COUNT(r->block); i++) strata_free(r->plan->graph->ctx, r->block[i]);
+    for (size_t i = 0; i < STI_COUNT(r->block); i++) sti_array_free(r->plan->graph->ctx, r->block[i]);
     *r = (sti_model_run){ 0 };
 }
 

@@ -1,15 +1,18 @@
 #ifndef STI_PANELS_H
 #define STI_PANELS_H
 /* Rows in panels: work whose rows are independent runs panel by panel, so that what lies between its stages stays in
- * cache, and the panels are shared among threads. Each thread brings its own scratch: `thread` numbers it. */
+ * cache, and the panels are shared among threads. Each thread brings its own scratch: `thread` numbers it. On a device
+ * all rows are one panel. */
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 
 typedef void (*sti_panel_fn)(void *arg, int64_t first, int64_t rows, int thread);
 
 /* Rows of a panel: at most `most`, fewer when that keeps all threads busy; by `most` alone when deterministic. */
 static inline int64_t sti_panel_rows(const strata_context *ctx, int64_t count, int64_t most)
 {
+    if (sti_on_device(ctx)) return STI_MAX(count, 1);
     const int64_t each = (sti_ceil_div(count, sti_threads(ctx)) + 15) / 16 * 16;
     if (ctx->deterministic || each > most) return most;
     return each > 32 ? each : STI_MIN(32, most);
@@ -19,6 +22,7 @@ static inline int64_t sti_panel_rows(const strata_context *ctx, int64_t count, i
 static inline int64_t sti_panel_scratch(const strata_context *ctx, int64_t max_count, int64_t most)
 {
     const int64_t threads = ctx->threads;
+    if (sti_on_device(ctx)) return max_count;
     if (threads == 1) return STI_MIN(most, max_count);
     return STI_MIN(threads * most, max_count + STI_MAX(most, 32 * threads));
 }

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
 #include "kernel/gemm/gemm_builtin.h"
+#include "kernel/gemm/gemm_cuda.h"
 
 #if STRATA_HAVE_OPENBLAS
 #include <cblas.h>
@@ -121,6 +123,12 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
                     double beta, void *c, int64_t ldc, int64_t sc, int64_t count)
 {
     if (m <= 0 || n <= 0 || count <= 0) return;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_gemm_cuda(ctx, dtype, dtype, ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count);
+        return;
+    }
+#endif
     problem q = { ta, tb, m, n, STI_MAX(k, 0), alpha, beta, a, b, c, lda, ldb, ldc, sa, sb, sc, m, n, 1, 1 };
     const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
     const int threads = library_has_threads() ? 1 : sti_threads(ctx);
@@ -146,6 +154,28 @@ void sti_gemm(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_
               const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc)
 {
     sti_gemm_batch(ctx, dtype, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+void sti_gemm_sum_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                        double alpha, const void *a, int64_t lda, int64_t sa, const void *b, int64_t ldb, int64_t sb,
+                        double beta, void *c, int64_t ldc, int64_t sc, int64_t count)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        if (m > 0 && n > 0 && count > 0)
+            sti_gemm_cuda(ctx, dtype, sti_sum_type(dtype), ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc,
+                          sc, count);
+        return;
+    }
+#endif
+    sti_gemm_batch(ctx, dtype, ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count);
+}
+
+void sti_gemm_sum(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                  double alpha, const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
+                  int64_t ldc)
+{
+    sti_gemm_sum_batch(ctx, dtype, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
 }
 
 const char *sti_gemm_backend(void)
