@@ -235,7 +235,7 @@ static const cli_option options[] = {
     { "rows", 0, CLI_INT, "N", "operator: outputs", "1024", 1, 1e8 },
     { "cols", 0, CLI_INT, "N", "operator: inputs", "1024", 1, 1e8 },
     { "count", 0, CLI_INT, "N", "operator: vectors; without it 1, 16 and 1024", NULL, 1, 1e8 },
-    { "vocab", 0, CLI_INT, "N", "model: vocabulary", "96", 2, 1e8 },
+    { "vocab", 0, CLI_INT, "N", "model: vocabulary; 0: 96", "0", 0, 1e8 },
     { "repeat", 'r', CLI_INT, "N", "timed calls, of a model training steps; the median is printed", "9", 1,
       MAX_REPEAT },
     { "f64", 0, CLI_FLAG, NULL, "compute in f64 instead of f32 (not model)", NULL, 0, 0 },

@@ -154,12 +154,13 @@ static int run_train(cli *c)
     if (!out) return cli_fail(CLI_USAGE, "train: --out DIR is needed");
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = cli_configure(c, ctx, task, &cfg);
-    if (!rc) { /* a wrong model is said before the data are looked at */
+    const bool files = strata_task_reads_files(task) == 1;
+    if (!rc && files) { /* a wrong model is said before the data are looked at */
         strata_cost cost = { .size = STRATA_INIT(strata_cost) };
         const char *model = strata_config_get(cfg, "model.spec");
         rc = cli_status(strata_cost_of(ctx, model, 0, 0, 1, 0, &cost, NULL), CLI_ON_INPUT, NULL);
     }
-    if (!rc && !ndata) {
+    if (!rc && !ndata && files) {
         fallback = default_data();
         if (!fallback)
             rc = cli_fail(CLI_INPUT, "train: no data: name text files, or set STRATA_DATA to a folder with .txt, "

@@ -39,7 +39,7 @@ STRATA_API const char *strata_config_get(const strata_config *c, const char *key
 typedef struct strata_progress {
     int64_t step, steps, tokens;
     double flops, seconds; /* since the start of the run, resumed parts included */
-    double loss, val_loss; /* nats per token; NaN when not measured at this step */
+    double loss, val_loss; /* nats per token, or squared error per number; NaN when not measured at this step */
     double lr, grad_norm, tokens_per_s;
     int32_t event;    /* STRATA_EVENT_* */
     const char *text; /* borrowed: a line for people ("checkpoint runs/a/step-2000.safetensors"), or NULL */
@@ -54,8 +54,11 @@ enum {
 /** @return 0 to go on; non-zero: write a checkpoint and stop (strata_train then returns E_INTERRUPTED). */
 typedef int (*strata_progress_fn)(void *user, const strata_progress *p);
 
+/** 1: the task reads data files; 0: it makes its own data; -1: there is no such task. */
+STRATA_API int32_t strata_task_reads_files(const char *task);
+
 /** Train. Continues from the newest checkpoint of out_dir when train.resume=1.
- *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID)
+ *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID where the task reads files)
  *  @param out_dir created; receives config.conf, metrics.jsonl, step-N.safetensors, best.safetensors
  *  @return OK | E_SPEC | E_IO | E_FORMAT (also empty text) | E_NUMERIC (loss not finite) | E_INTERRUPTED | E_MEMORY */
 STRATA_API strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data,

@@ -145,7 +145,7 @@ static strata_status read_head(sti_checkpoint *c)
                         (int)STI_CHECKPOINT_FORMAT);
     STI_TRY(member_string(c, "model", &c->spec));
     STI_TRY(member_string(c, "task", &c->task));
-    STI_TRY(member_int(c, "vocab", 1, &c->vocab));
+    STI_TRY(member_int(c, "vocab", 0, &c->vocab));
     STI_TRY(member_int(c, "step", 0, &c->step));
     STI_TRY(member_int(c, "tokens", 0, &c->tokens));
     const sti_json_node *root = sti_json_root(c->json), *w = sti_json_get(c->json, root, "base_width");

@@ -6,7 +6,8 @@
  *   {"format":1, "model":"decoder layers=…", "vocab":96, "base_width":768, "task":"text", "step":200, "tokens":…,
  *    "moments":true, …}
  *
- * followed by whatever the trainer adds (config, data files, progress). A file is written whole or not at all. */
+ * (vocab 0: the model reads numbers, as many as the spec's inputs) followed by whatever the trainer adds (config, data
+ * files, progress). A file is written whole or not at all. */
 
 #include <strata/file.h>
 
@@ -18,7 +19,7 @@ enum { STI_CHECKPOINT_FORMAT = 1 };
 typedef struct sti_checkpoint_head {
     const char *spec; /* canonical */
     const char *task;
-    int64_t vocab;
+    int64_t vocab; /* 0: numbers */
     double base_width;
     int64_t step, tokens;
     const char *more; /* further JSON members, "\"config\":{…},…", or NULL */

@@ -2,6 +2,7 @@
 
 #include "model/model.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/device.h"
@@ -52,22 +53,79 @@ void sti_model_plan_destroy(sti_model_plan *p)
     sti_heap_free(p);
 }
 
+static bool has_key(const sti_values *v, const char *name)
+{
+    for (int32_t i = 0; i < v->count; i++)
+        if (strcmp(v->v[i].key->name, name) == 0) return true;
+    return false;
+}
+
+static strata_status set_int(sti_values *v, const char *name, int64_t i)
+{
+    char text[24];
+    (void)snprintf(text, sizeof text, "%lld", (long long)i);
+    return sti_values_set(v, name, text);
+}
+
+/* Fill in how many numbers the task gives or wants; 0: the spec decides. */
+static strata_status settle(sti_values *v, const char *name, int64_t wanted, int64_t *out)
+{
+    const int64_t said = sti_value_of(v, name)->empty ? 0 : sti_value_int(v, name);
+    if (wanted && said && said != wanted)
+        return sti_fail(STRATA_E_SPEC, "%s: %s=%lld, but the task has %lld numbers a position", v->kind, name,
+                        (long long)said, (long long)wanted);
+    if (wanted && !said) STI_TRY(set_int(v, name, wanted));
+    *out = wanted ? wanted : said;
+    return STRATA_OK;
+}
+
+/* Does the model read tokens or numbers, and do spec and task agree on it? */
+static strata_status settle_ports(sti_model_plan *p, const sti_model_size *size, sti_values *v)
+{
+    if (has_key(v, "inputs")) {
+        STI_TRY(settle(v, "inputs", size->inputs, &p->inputs));
+        STI_TRY(settle(v, "outputs", size->outputs, &p->outputs));
+    } else if (size->inputs) {
+        return sti_fail(STRATA_E_SPEC, "%s reads tokens, but the task has numbers", v->kind);
+    }
+    if (!p->inputs != !p->outputs)
+        return sti_fail(STRATA_E_SPEC, "%s: inputs=%lld and outputs=%lld: a model of numbers has both", v->kind,
+                        (long long)p->inputs, (long long)p->outputs);
+    if (p->inputs && p->vocab)
+        return sti_fail(STRATA_E_SPEC, "%s: inputs=%lld numbers a position, but there are tokens of a vocabulary",
+                        v->kind, (long long)p->inputs);
+    if (!p->inputs && (p->vocab < 1 || p->vocab > INT32_MAX))
+        return sti_fail(STRATA_E_INVALID, "vocabulary %lld", (long long)p->vocab);
+    return STRATA_OK;
+}
+
+int64_t sti_model_vocab(const sti_spec *s)
+{
+    for (int32_t i = 0; i < s->npair; i++)
+        if (strcmp(s->pair[i].key, "inputs") == 0) return 0;
+    return 96;
+}
+
+static strata_status plan_fill(const strata_context *ctx, const sti_model_size *size, sti_values *v, sti_model_plan *p)
+{
+    STI_TRY(settle_ports(p, size, v));
+    if (size->context && !sti_value_given(v, "context")) STI_TRY(set_int(v, "context", size->context));
+    p->context = sti_value_int(v, "context");
+    int64_t batch = size->batch ? size->batch : 1, time = size->time ? size->time : p->context;
+    int64_t chunk = size->train || !size->chunk ? time : size->chunk;
+    STI_TRY(sti_graph_create(ctx, size->dtype ? size->dtype : STRATA_F32, batch, time, chunk, size->train,
+                             size->base_width > 0 ? size->base_width : 768, &p->graph));
+    STI_TRY(p->cls->build(p, v));
+    sti_graph_output(p->graph, size->train ? p->loss : p->logits);
+    return sti_graph_finish(p->graph);
+}
+
 static strata_status plan_build(const strata_context *ctx, const sti_spec *s, const sti_model_size *size,
                                 sti_model_plan *p)
 {
     sti_values *v = NULL;
     strata_status st = sti_values_bind(s, s->kind, p->cls->keys, &v);
-    if (st != STRATA_OK) return st;
-    p->context = sti_value_int(v, "context");
-    int64_t batch = size->batch ? size->batch : 1, time = size->time ? size->time : p->context;
-    int64_t chunk = size->train || !size->chunk ? time : size->chunk;
-    st = sti_graph_create(ctx, size->dtype ? size->dtype : STRATA_F32, batch, time, chunk, size->train,
-                          size->base_width > 0 ? size->base_width : 768, &p->graph);
-    if (st == STRATA_OK) st = p->cls->build(p, v);
-    if (st == STRATA_OK) {
-        sti_graph_output(p->graph, size->train ? p->loss : p->logits);
-        st = sti_graph_finish(p->graph);
-    }
+    if (st == STRATA_OK) st = plan_fill(ctx, size, v, p);
     if (st == STRATA_OK && !(p->spec = sti_values_text(v, false))) st = sti_fail(STRATA_E_MEMORY, "out of memory");
     sti_values_free(v);
     return st;
@@ -77,7 +135,6 @@ strata_status sti_model_plan_create(const strata_context *ctx, const char *spec,
                                     const sti_model_size *size, sti_model_plan **out)
 {
     *out = NULL;
-    if (vocab < 1 || vocab > INT32_MAX) return sti_fail(STRATA_E_INVALID, "vocabulary %lld", (long long)vocab);
     sti_spec *s = NULL;
     STI_TRY(sti_spec_parse(spec, &s));
     const sti_model_class *cls = sti_model_class_find(s->kind);
@@ -218,7 +275,7 @@ strata_status strata_cost_of(const strata_context *ctx, const char *spec, int64_
     else if (sti_op_class_find(s->kind))
         st = operator_cost(ctx, s, batch * (length ? length : 1024), &c, &text);
     else
-        st = model_cost(ctx, spec, vocab ? vocab : 96, batch, length, &c, &text);
+        st = model_cost(ctx, spec, vocab ? vocab : sti_model_vocab(s), batch, length, &c, &text);
     sti_spec_free(s);
     if (st != STRATA_OK) {
         sti_heap_free(text);

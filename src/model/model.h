@@ -1,8 +1,9 @@
 #ifndef STI_MODEL_H
 #define STI_MODEL_H
 /* Model classes and planned models. A class lives in its own folder and exports `sti_model_class_NAME`: it turns a spec
- * and a vocabulary into a graph of stages. A plan is that graph for one purpose (training or inference) and one size;
- * every plan of the same spec has the same parameter table, so a parameter block serves them all. */
+ * and what it reads (tokens of a vocabulary, or so many numbers a position) into a graph of stages. A plan is that
+ * graph for one purpose (training or inference) and one size; every plan of the same spec has the same parameter table,
+ * so a parameter block serves them all. */
 
 #include <strata/model.h>
 
@@ -14,7 +15,9 @@ typedef struct sti_model_plan sti_model_plan;
 
 typedef struct sti_model_class {
     const char *kind, *summary;
-    sti_keys keys; /* has an INT key "context": the length that training runs at */
+    /* Has an INT key "context": the length that training runs at. A class that can read numbers has the INT keys
+     * "inputs" and "outputs", default "": empty when it reads tokens. */
+    sti_keys keys;
     const char *const *examples;
     /* Append the stages of the model to p->graph, fill the ports of `p`, write resolved defaults back into `v` (its
      * canonical text goes into checkpoints). Failures are recorded in the graph, or returned. */
@@ -32,6 +35,9 @@ typedef struct sti_model_size { /* every 0 is a default */
     int64_t time;               /* largest run, and the cache capacity in inference; 0: the model's context */
     int64_t chunk;              /* inference: largest number of new tokens per run; 0: time */
     double base_width;          /* 0: 768 */
+    /* What the task asks for where the spec is silent: numbers read and given at a position (the spec may not disagree;
+     * 0: tokens, or as the spec says), and the context. */
+    int64_t inputs, outputs, context;
 } sti_model_size;
 
 struct sti_model_plan {
@@ -39,14 +45,18 @@ struct sti_model_plan {
     sti_graph *graph; /* owned */
     char *spec;       /* canonical text. owned */
     int64_t vocab, context;
-    int64_t positions; /* learned positions end here; 0: they do not end */
-    int32_t tokens;    /* external buffer 0: I32 ids */
-    int32_t targets;   /* external buffer 1: I32, -1 is not scored; training plans only, else -1 */
-    int32_t logits;    /* an output of inference plans (batch, time, vocab) */
-    int32_t loss;      /* an output of training plans (batch, time, 2): nats, counted; else -1 */
+    int64_t inputs, outputs; /* numbers read and given at a position, then vocab is 0; 0: the model reads tokens */
+    int64_t positions;       /* learned positions end here; 0: they do not end */
+    int32_t tokens;          /* external buffer 0: I32 ids; or numbers of the graph's type (batch, time, inputs) */
+    int32_t targets; /* external buffer 1, of training plans, else -1: I32, -1 is not scored; or numbers (batch, time,
+                      * outputs), NaN is not scored */
+    int32_t logits;  /* an output of inference plans: (batch, time, vocab or outputs) */
+    int32_t loss;    /* an output of training plans (batch, time, 2): nats or squared error, number scored; else -1 */
 };
 
-/* @return OK | E_SPEC | E_MEMORY | E_UNSUPPORTED */
+/* The vocabulary for a spec whose user names none: 96, or 0 when the spec has the key inputs. */
+int64_t sti_model_vocab(const sti_spec *spec);
+/* vocab: 0 when the model reads numbers. @return OK | E_SPEC | E_MEMORY | E_UNSUPPORTED */
 strata_status sti_model_plan_create(const strata_context *ctx, const char *spec, int64_t vocab,
                                     const sti_model_size *size, sti_model_plan **out);
 void sti_model_plan_destroy(sti_model_plan *p);

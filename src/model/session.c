@@ -1,4 +1,4 @@
-/* Generation on token ids. */
+/* Generation on token ids or numbers. */
 
 #include "model/session.h"
 
@@ -13,6 +13,7 @@ struct sti_session {
     const strata_model *model; /* borrowed */
     sti_model_plan *plan;
     sti_model_run run;
+    void *chunk; /* the positions of one run: an external buffer is mutable in the walker's eyes */
     int64_t capacity, pos;
     int64_t last; /* row of the newest logits in the output buffer */
 };
@@ -32,6 +33,8 @@ strata_status sti_session_create(const strata_model *m, int64_t capacity, sti_se
                                   .base_width = m->base_width };
     strata_status st = sti_model_plan_create(m->ctx, m->plan->spec, m->plan->vocab, &size, &s->plan);
     if (st == STRATA_OK) st = sti_model_run_create(s->plan, &s->run);
+    if (st == STRATA_OK)
+        st = sti_calloc(m->ctx, STI_MAX(s->plan->inputs, (int64_t)1) * s->plan->graph->chunk, sizeof(float), &s->chunk);
     if (st != STRATA_OK) {
         sti_session_destroy(s);
         return st;
@@ -43,6 +46,7 @@ strata_status sti_session_create(const strata_model *m, int64_t capacity, sti_se
 void sti_session_destroy(sti_session *s)
 {
     if (!s) return;
+    strata_free(s->model->ctx, s->chunk);
     sti_model_run_destroy(&s->run);
     sti_model_plan_destroy(s->plan);
     sti_heap_free(s);
@@ -58,30 +62,48 @@ strata_status sti_session_room(const sti_session *s, int64_t n)
                     (long long)(s->pos + n));
 }
 
-strata_status sti_session_feed(sti_session *s, const int32_t *token, int64_t n)
+/* n positions of `row` bytes. */
+static strata_status feed(sti_session *s, const void *data, size_t row, int64_t n)
 {
-    if (n < 1) return sti_fail(STRATA_E_INVALID, "session: no token to feed");
-    STI_TRY(sti_session_room(s, n));
-    for (int64_t i = 0; i < n; i++)
-        if (token[i] < 0 || token[i] >= s->plan->vocab)
-            return sti_fail(STRATA_E_INVALID, "token %d is outside the vocabulary of %lld", (int)token[i],
-                            (long long)s->plan->vocab);
-    int32_t chunk[CHUNK]; /* an external buffer is mutable in the walker's eyes */
     for (int64_t done = 0; done < n;) {
         int64_t k = STI_MIN(n - done, s->plan->graph->chunk);
-        memcpy(chunk, token + done, (size_t)k * sizeof *chunk);
+        memcpy(s->chunk, (const char *)data + (size_t)done * row, (size_t)k * row);
         sti_exec *e = &s->run.exec;
         e->params = s->model->params;
         e->batch = 1;
         e->time = k;
         e->pos = &s->pos;
-        e->ext[0] = chunk;
+        e->ext[0] = s->chunk;
         STI_TRY(sti_graph_forward(s->plan->graph, e));
         s->last = k - 1;
         s->pos += k;
         done += k;
     }
     return STRATA_OK;
+}
+
+static strata_status check(const sti_session *s, int64_t n, bool numbers)
+{
+    if (n < 1) return sti_fail(STRATA_E_INVALID, "session: nothing to feed");
+    if (numbers != (s->plan->inputs > 0))
+        return sti_fail(STRATA_E_INVALID, "session: the model reads %s", numbers ? "tokens" : "numbers");
+    return sti_session_room(s, n);
+}
+
+strata_status sti_session_feed(sti_session *s, const int32_t *token, int64_t n)
+{
+    STI_TRY(check(s, n, false));
+    for (int64_t i = 0; i < n; i++)
+        if (token[i] < 0 || token[i] >= s->plan->vocab)
+            return sti_fail(STRATA_E_INVALID, "token %d is outside the vocabulary of %lld", (int)token[i],
+                            (long long)s->plan->vocab);
+    return feed(s, token, sizeof *token, n);
+}
+
+strata_status sti_session_feed_numbers(sti_session *s, const float *x, int64_t n)
+{
+    STI_TRY(check(s, n, true));
+    return feed(s, x, (size_t)s->plan->inputs * sizeof *x, n);
 }
 
 int64_t sti_session_position(const sti_session *s)
@@ -93,7 +115,7 @@ const float *sti_session_logits(const sti_session *s)
 {
     if (s->pos == 0) return NULL;
     const float *all = sti_graph_data(s->plan->graph, &s->run.exec, s->plan->logits);
-    return all + s->last * s->plan->vocab;
+    return all + s->last * s->plan->graph->buffer[s->plan->logits].width;
 }
 
 /* ---- sampling ----------------------------------------------------------------------------------------------- */

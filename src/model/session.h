@@ -1,6 +1,6 @@
 #ifndef STI_SESSION_H
 #define STI_SESSION_H
-/* Generation on token ids: prefill and step with the caches of one sequence, and sampling. */
+/* Generation on token ids or numbers: prefill and step with the caches of one sequence, and sampling. */
 
 #include "model/model.h"
 
@@ -12,10 +12,12 @@ void sti_session_destroy(sti_session *s); /* accepts NULL */
 /* Consume n >= 1 tokens. Nothing is consumed on E_SPACE (capacity or learned positions used up) or E_INVALID (an id
  * outside the vocabulary). Never allocates. */
 strata_status sti_session_feed(sti_session *s, const int32_t *token, int64_t n);
+/* The same for a model of numbers: x is (n, inputs). */
+strata_status sti_session_feed_numbers(sti_session *s, const float *x, int64_t n);
 /* E_SPACE unless n more tokens fit. */
 strata_status sti_session_room(const sti_session *s, int64_t n);
 int64_t sti_session_position(const sti_session *s);    /* tokens consumed */
-const float *sti_session_logits(const sti_session *s); /* (vocab) after the last token; NULL before the first */
+const float *sti_session_logits(const sti_session *s); /* (vocab or outputs) after the last token; NULL before it */
 
 typedef struct sti_sampler {
     uint64_t seed;

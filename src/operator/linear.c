@@ -1,4 +1,5 @@
 /* A trainable linear layer: any operator as a leaf stage, with an optional bias. */
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/panels.h"
@@ -89,8 +90,21 @@ static strata_status plan(const sti_graph *g, const sti_spec *spec, int64_t rows
     return sti_params_add(&l->op->params, "bias", 1, &rows, STI_INIT_CONST, 0.0, 1.0, 1.0);
 }
 
-int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias,
-                         bool zero_init)
+/* Scale what maps unit inputs to unit outputs so that a dense weight is N(0, 0.02^2); k factors share the change. */
+static void as_embedding(sti_op_plan *p)
+{
+    double factors = 0;
+    for (int32_t i = 0; i < p->params.count; i++) factors += p->params.p[i].init == STI_INIT_NORMAL;
+    const double unit = sqrt(fmin(1, (double)p->rows / (double)p->cols) / (double)p->cols);
+    for (int32_t i = 0; i < p->params.count; i++) {
+        sti_param *q = &p->params.p[i];
+        q->lr_mult = 1;
+        if (q->init == STI_INIT_NORMAL) q->init_value *= pow(0.02 / unit, 1 / factors);
+    }
+}
+
+static int32_t add(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias,
+                   bool zero_init, bool read_in)
 {
     if (g->status != STRATA_OK || in < 0) return -1;
     linear *l = sti_heap(sizeof *l);
@@ -105,6 +119,7 @@ int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, i
         sti_graph_fail(g, sti_fail_prefix(s, "%s", name));
         return -1;
     }
+    if (read_in) as_embedding(l->op);
     const int32_t out = sti_graph_buffer(g, rows);
     const sti_stage_desc d = {
         .cls = &linear_class,
@@ -119,4 +134,15 @@ int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, i
         .work = l->op->work,
     };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
+}
+
+int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias,
+                         bool zero_init)
+{
+    return add(g, name, spec, rows, in, bias, zero_init, false);
+}
+
+int32_t sti_graph_read_in(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias)
+{
+    return add(g, name, spec, rows, in, bias, false, true);
 }

@@ -131,5 +131,8 @@ const sti_op_class *sti_op_class_find(const char *kind); /* NULL: unknown */
  * Parameters are NAME.weight, NAME.R … and NAME.bias. zero_init: the last factor starts at 0 (residual outputs). */
 int32_t sti_graph_linear(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias,
                          bool zero_init);
+/* The same for the numbers that a model reads, which are of no particular width: a dense weight starts at
+ * N(0, 0.02^2), factors scaled alike, and every multiplier is 1, as for an embedding. */
+int32_t sti_graph_read_in(sti_graph *g, const char *name, const sti_spec *spec, int64_t rows, int32_t in, bool bias);
 
 #endif

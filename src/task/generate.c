@@ -35,6 +35,8 @@ static strata_status build(const strata_model *m, const strata_session_config *c
     STI_TRY(sti_task_of_model(m, &json, &config, &s->task));
     strata_config_destroy(config);
     sti_json_free(json);
+    if (!s->task.cls->encode)
+        return sti_fail(STRATA_E_UNSUPPORTED, "%s: the task %s has no text to generate", m->path, s->task.cls->kind);
     STI_TRY(sti_session_create(m, c->max_tokens, &s->core));
     s->how = (sti_sampler){ .seed = c->seed,
                             .temperature = c->temperature > 0 ? c->temperature : 1,

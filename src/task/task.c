@@ -72,15 +72,29 @@ strata_status strata_config_create(const strata_context *ctx, const char *task, 
     return sti_config_create(cls->kind, cls->keys, out);
 }
 
+int32_t strata_task_reads_files(const char *task)
+{
+    const sti_task_class *cls = NULL;
+    if (sti_task_class_find(task ? task : "", &cls) != STRATA_OK) return -1;
+    return !cls->no_files;
+}
+
+static strata_status check_files(const sti_task *t, int32_t ndata)
+{
+    if (ndata == 0 || !t->cls->no_files) return STRATA_OK;
+    return sti_fail(STRATA_E_INVALID, "the task %s makes its own data and reads no files", t->cls->kind);
+}
+
 strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data, int32_t ndata,
                            const char *out_dir, strata_progress_fn fn, void *user)
 {
     if (!ctx || !c || !out_dir || ndata < 0 || (ndata > 0 && !data))
         return sti_fail(STRATA_E_INVALID, "strata_train: a NULL argument");
-    if (ndata == 0) return sti_fail(STRATA_E_INVALID, "no data file was given");
     sti_task task;
     STI_TRY(sti_task_create(ctx, c, &task));
-    strata_status st = sti_run_train(ctx, c, &task, data, ndata, out_dir, fn, user);
+    strata_status st = check_files(&task, ndata);
+    if (st == STRATA_OK && ndata == 0 && !task.cls->no_files) st = sti_fail(STRATA_E_INVALID, "no data file was given");
+    if (st == STRATA_OK) st = sti_run_train(ctx, c, &task, data, ndata, out_dir, fn, user);
     sti_task_destroy(&task);
     return st;
 }
@@ -95,6 +109,10 @@ strata_status sti_task_of_model(const strata_model *m, sti_json **json, strata_c
     if (st == STRATA_OK) st = strata_config_create(m->ctx, m->task, config);
     if (st == STRATA_OK) st = sti_state_config(*json, *config);
     if (st == STRATA_OK) st = sti_task_create(m->ctx, *config, t);
+    if (st == STRATA_OK && (t->inputs != m->plan->inputs || t->outputs != m->plan->outputs))
+        st = sti_fail(STRATA_E_FORMAT, "the model reads %lld and gives %lld numbers, but its task %lld and %lld",
+                      (long long)m->plan->inputs, (long long)m->plan->outputs, (long long)t->inputs,
+                      (long long)t->outputs);
     if (st == STRATA_OK && t->vocab != m->plan->vocab)
         st = sti_fail(STRATA_E_FORMAT, "the model has a vocabulary of %lld, but its task one of %lld",
                       (long long)m->plan->vocab, (long long)t->vocab);
@@ -150,8 +168,9 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
     const sti_graph *g = m->plan->graph;
     const double start = now();
     const int64_t time = m->plan->context;
-    strata_status st =
-        ndata > 0 ? task.cls->load(&task, STI_TASK_EVAL, data, ndata, time) : load_own(json, &task, time);
+    strata_status st = check_files(&task, ndata);
+    if (st == STRATA_OK)
+        st = ndata > 0 ? task.cls->load(&task, STI_TASK_EVAL, data, ndata, time) : load_own(json, &task, time);
     if (st == STRATA_OK) {
         const sti_model_size size = { .batch = sti_config_int(config, "train.batch"), .base_width = m->base_width };
         st = sti_trainer_create(m->ctx, m->plan->spec, m->plan->vocab, &size, false, &trainer);

@@ -49,7 +49,12 @@ strata_status strata_model_bench_create(const strata_context *ctx, const char *s
     const sti_model_size size = { .batch = batch ? batch : 8 };
     strata_model_bench *b = sti_heap(sizeof *b);
     if (!b) return sti_fail(STRATA_E_MEMORY, "out of memory");
-    strata_status st = sti_trainer_create(ctx, spec, vocab ? vocab : 96, &size, true, &b->trainer);
+    sti_spec *parsed = NULL;
+    strata_status st = sti_spec_parse(spec, &parsed);
+    if (st == STRATA_OK) {
+        st = sti_trainer_create(ctx, spec, vocab ? vocab : sti_model_vocab(parsed), &size, true, &b->trainer);
+        sti_spec_free(parsed);
+    }
     if (st == STRATA_OK) {
         const size_t n = (size_t)b->trainer->plan->graph->nstage;
         b->kind = sti_heap((n + 1) * sizeof *b->kind);
@@ -79,10 +84,15 @@ void strata_model_bench_destroy(strata_model_bench *b)
     sti_heap_free(b);
 }
 
-static void random_tokens(const strata_model_bench *b)
+static void random_batch(const strata_model_bench *b)
 {
     const sti_trainer *t = b->trainer;
     const int64_t n = t->plan->graph->batch * t->plan->graph->time;
+    for (int64_t i = 0; i < n * t->plan->inputs; i++)
+        ((float *)t->x)[i] = (float)sti_normal(1, (uint64_t)b->step, (uint64_t)i);
+    for (int64_t i = 0; i < n * t->plan->outputs; i++)
+        ((float *)t->y)[i] = (float)sti_normal(2, (uint64_t)b->step, (uint64_t)i);
+    if (t->plan->inputs) return;
     for (int64_t i = 0; i < n; i++) {
         t->tokens[i] = (int32_t)sti_below(1, (uint64_t)b->step, (uint64_t)i, (uint64_t)t->plan->vocab);
         if (i) t->targets[i - 1] = t->tokens[i];
@@ -100,7 +110,7 @@ strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *o
     double nats = 0, norm = 0;
     int64_t scored = 0;
     memset(b->seconds, 0, 4 * (size_t)g->nstage * sizeof *b->seconds);
-    random_tokens(b);
+    random_batch(b);
     const double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
     STI_TRY(sti_trainer_grad(r, &nats, &scored));
     const double middle = now(CLOCK_MONOTONIC), cpu_middle = now(CLOCK_PROCESS_CPUTIME_ID);

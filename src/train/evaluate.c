@@ -10,8 +10,19 @@ static int64_t spread(int64_t i, int64_t n, int64_t m)
     return i * (n / m) + i * (n % m) / m;
 }
 
+/* Window w into place b of the batch. */
+static void take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b)
+{
+    const int64_t time = t->plan->graph->time;
+    if (task->inputs)
+        task->cls->eval_values(task, w, time, (float *)t->x + b * time * task->inputs,
+                               (float *)t->y + b * time * task->outputs);
+    else
+        task->cls->eval_window(task, w, time, t->tokens + b * time, t->targets + b * time);
+}
+
 strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, sti_tick_fn tick, void *user,
-                               double *nats, int64_t *tokens)
+                               double *loss, int64_t *targets)
 {
     const int64_t batch = t->plan->graph->batch, time = t->plan->graph->time;
     const int64_t windows = task->cls->eval_windows(task, time);
@@ -20,9 +31,7 @@ strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max
     if (max_tokens > 0) n = STI_MIN(windows, sti_ceil_div(max_tokens, time));
     for (int64_t done = 0; done < n;) {
         const int64_t k = STI_MIN(batch, n - done);
-        for (int64_t b = 0; b < k; b++)
-            task->cls->eval_window(task, spread(done + b, windows, n), time, t->tokens + b * time,
-                                   t->targets + b * time);
+        for (int64_t b = 0; b < k; b++) take(t, task, spread(done + b, windows, n), b);
         double part = 0;
         int64_t count = 0;
         STI_TRY(sti_trainer_loss(t, k, &part, &count));
@@ -31,9 +40,9 @@ strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max
         done += k;
         if (tick && done < n && tick(user)) return sti_fail(STRATA_E_INTERRUPTED, "interrupted during an evaluation");
     }
-    if (scored == 0) return sti_fail(STRATA_E_SHAPE, "there is no validation token to score");
+    if (scored == 0) return sti_fail(STRATA_E_SHAPE, "there is no validation target to score");
     if (!isfinite(sum)) return sti_fail(STRATA_E_NUMERIC, "the validation loss is %g", sum / (double)scored);
-    *nats = sum / (double)scored;
-    *tokens = scored;
+    *loss = sum / (double)scored;
+    *targets = scored;
     return STRATA_OK;
 }

@@ -118,6 +118,16 @@ static strata_status save_best(run *r, double loss)
     return sti_state_save(r->dir.path, -1, r->trainer, r->config, r->task, &r->state);
 }
 
+/* Micro-batch `index` into the trainer's buffers. */
+static void draw(const run *r, int64_t index)
+{
+    sti_trainer *t = r->trainer;
+    if (r->task->inputs)
+        r->task->cls->values(r->task, r->seed, index, r->batch, r->time, t->x, t->y);
+    else
+        r->task->cls->batch(r->task, r->seed, index, r->batch, r->time, t->tokens, t->targets);
+}
+
 /* ---- one step ----------------------------------------------------------------------------------------------- */
 static strata_status take_step(run *r)
 {
@@ -130,7 +140,7 @@ static strata_status take_step(run *r)
     for (int64_t a = 0; a < r->accum; a++) {
         double nats = 0;
         int64_t n = 0;
-        r->task->cls->batch(r->task, r->seed, s->step * r->accum + a, r->batch, r->time, t->tokens, t->targets);
+        draw(r, s->step * r->accum + a);
         STI_TRY(sti_trainer_grad(t, &nats, &n));
         sum += nats;
         scored += n;
@@ -224,7 +234,10 @@ static strata_status plan_run(run *r, const strata_context *ctx)
 {
     const strata_config *c = r->config;
     const sti_model_size size = { .batch = sti_config_int(c, "train.batch"),
-                                  .base_width = sti_config_num(c, "train.base_width") };
+                                  .base_width = sti_config_num(c, "train.base_width"),
+                                  .inputs = r->task->inputs,
+                                  .outputs = r->task->outputs,
+                                  .context = r->task->length };
     STI_TRY(sti_trainer_create(ctx, strata_config_get(c, "model.spec"), r->task->vocab, &size, true, &r->trainer));
     sti_trainer *t = r->trainer;
     t->rule = (sti_adamw){ sti_config_num(c, "train.beta1"), sti_config_num(c, "train.beta2"),
@@ -302,6 +315,7 @@ strata_status sti_run_train(const strata_context *ctx, const strata_config *c, s
 {
     run r = { .config = c, .task = task, .fn = fn, .user = user, .saved = -1, .dir = { .lock = -1 } };
     strata_status st = plan_run(&r, ctx); /* a wrong spec is told before any file is opened */
+    task->steps = r.limit == INT64_MAX ? 0 : r.limit;
     if (st == STRATA_OK) st = task->cls->load(task, STI_TASK_TRAIN, data, ndata, r.time);
     if (st == STRATA_OK) st = sti_rundir_open(out_dir, &r.dir);
     if (st == STRATA_OK) st = begin(&r);

@@ -11,10 +11,10 @@ strata_status sti_run_train(const strata_context *ctx, const strata_config *c, s
 /* Return non-zero to stop. */
 typedef int (*sti_tick_fn)(void *user);
 
-/* Mean loss over the task's validation data, every scorable token once, or over about max_tokens of them (0: all) in
+/* Mean loss over the task's validation data, every scorable target once, or over about max_tokens positions (0: all) in
  * windows spread evenly. tick (may be NULL) is asked between batches; E_INTERRUPTED when it wants to stop. E_SHAPE
  * when there is nothing to score, E_NUMERIC when the loss is not finite. */
 strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, sti_tick_fn tick, void *user,
-                               double *nats, int64_t *tokens);
+                               double *loss, int64_t *targets);
 
 #endif

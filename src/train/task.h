@@ -22,10 +22,12 @@ typedef struct sti_task_file { /* what a checkpoint remembers of a data file */
     int32_t validation; /* 1: all of it is validation data */
 } sti_task_file;
 
+/* A task has sequences of tokens (batch, eval_window) or of numbers (values, eval_values). */
 typedef struct sti_task_class {
     const char *kind, *summary;
     sti_keys keys; /* of the section KIND */
-    /* Set t->vocab and t->data; no file is opened. */
+    bool no_files; /* the task makes its own data: load gets no paths */
+    /* Set t->vocab, or t->inputs and t->outputs; t->length where every sequence has it; t->data. No file is opened. */
     strata_status (*create)(sti_task *t, const strata_config *c);
     void (*destroy)(sti_task *t); /* frees t->data, also half-made */
     /* Read the files and fill t->file. `time`: length of the sequences asked for later.
@@ -35,19 +37,26 @@ typedef struct sti_task_class {
      * -1 where nothing is scored. Never allocates. */
     void (*batch)(const sti_task *t, uint64_t seed, int64_t index, int64_t batch, int64_t time, int32_t *tokens,
                   int32_t *targets);
+    /* The same for numbers: x (batch, time, inputs), y (batch, time, outputs), NaN where nothing is scored. */
+    void (*values)(const sti_task *t, uint64_t seed, int64_t index, int64_t batch, int64_t time, float *x, float *y);
     /* Validation data in windows of `time` (0: none), which together score every scorable token exactly once. */
     int64_t (*eval_windows)(const sti_task *t, int64_t time);
     void (*eval_window)(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets);
-    /* Generation: text to ids (at most `bytes` of them; E_INVALID where the task refuses the text), and back. */
+    void (*eval_values)(const sti_task *t, int64_t window, int64_t time, float *x, float *y);
+    /* Generation: text to ids (at most `bytes` of them; E_INVALID where the task refuses the text), and back. NULL:
+     * the task has no text. */
     strata_status (*encode)(const sti_task *t, const char *text, size_t bytes, int32_t *token, int64_t *n);
     size_t (*decode)(const sti_task *t, int32_t token, char bytes[STI_TASK_PIECE]);
 } sti_task_class;
 
 struct sti_task {
     const sti_task_class *cls;
-    strata_context *ctx; /* shared */
-    int64_t vocab;
-    sti_task_file *file; /* owned */
+    strata_context *ctx;     /* shared */
+    int64_t vocab;           /* of tokens; 0: the task has numbers, so many of them at a position: */
+    int64_t inputs, outputs; /* read and given; 0 of tokens */
+    int64_t length;          /* positions of every sequence; 0: as many as the model's context */
+    int64_t steps;           /* of the training run, set before load; 0: not known */
+    sti_task_file *file;     /* owned */
     int32_t nfile;
     void *data; /* the class's */
 };

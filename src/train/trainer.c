@@ -18,6 +18,11 @@ static strata_status allocate(sti_trainer *t, bool learn)
         STI_TRY(sti_calloc(t->ctx, n, item, &t->v));
         STI_TRY(sti_optim_create(t->ctx, &g->params, g->dtype, &t->optim));
     }
+    if (t->plan->inputs) {
+        STI_TRY(sti_calloc(t->ctx, rows * t->plan->inputs, item, &t->x));
+        STI_TRY(sti_calloc(t->ctx, rows * t->plan->outputs, item, &t->y));
+        return sti_model_run_create(t->plan, &t->run);
+    }
     STI_TRY(sti_calloc(t->ctx, rows, sizeof *t->tokens, &tokens));
     t->tokens = tokens;
     STI_TRY(sti_calloc(t->ctx, rows, sizeof *t->targets, &targets));
@@ -59,6 +64,8 @@ void sti_trainer_destroy(sti_trainer *t)
     strata_free(t->ctx, t->v);
     strata_free(t->ctx, t->tokens);
     strata_free(t->ctx, t->targets);
+    strata_free(t->ctx, t->x);
+    strata_free(t->ctx, t->y);
     sti_model_plan_destroy(t->plan);
     strata_context_destroy(t->ctx);
     sti_heap_free(t);
@@ -69,7 +76,7 @@ void sti_trainer_init(sti_trainer *t, uint64_t seed)
     sti_params_init(&t->plan->graph->params, t->params, t->plan->graph->dtype, seed, 0);
 }
 
-strata_status sti_trainer_loss(sti_trainer *t, int64_t batch, double *nats, int64_t *scored)
+strata_status sti_trainer_loss(sti_trainer *t, int64_t batch, double *total, int64_t *scored)
 {
     const sti_graph *g = t->plan->graph;
     sti_exec *e = &t->run.exec;
@@ -77,27 +84,27 @@ strata_status sti_trainer_loss(sti_trainer *t, int64_t batch, double *nats, int6
     e->dparams = t->grads;
     e->batch = batch;
     e->time = g->time;
-    e->ext[0] = t->tokens;
-    e->ext[1] = t->targets;
+    e->ext[0] = t->plan->inputs ? t->x : (void *)t->tokens;
+    e->ext[1] = t->plan->inputs ? t->y : (void *)t->targets;
     STI_TRY(sti_graph_forward(g, e));
 
-    const void *loss = sti_graph_data(g, e, t->plan->loss); /* (batch, time, 2): nats, counted */
+    const void *loss = sti_graph_data(g, e, t->plan->loss); /* (batch, time, 2): loss, scored */
     double sum = 0, count = 0;
     for (int64_t i = 0; i < batch * g->time; i++) {
         double counted =
             g->dtype == STRATA_F64 ? ((const double *)loss)[2 * i + 1] : (double)((const float *)loss)[2 * i + 1];
         if (counted == 0) continue;
-        count += 1;
+        count += counted;
         sum += g->dtype == STRATA_F64 ? ((const double *)loss)[2 * i] : (double)((const float *)loss)[2 * i];
     }
-    *nats = sum;
+    *total = sum;
     *scored = (int64_t)count;
     return STRATA_OK;
 }
 
-strata_status sti_trainer_grad(sti_trainer *t, double *nats, int64_t *scored)
+strata_status sti_trainer_grad(sti_trainer *t, double *loss, int64_t *scored)
 {
-    STI_TRY(sti_trainer_loss(t, t->plan->graph->batch, nats, scored));
+    STI_TRY(sti_trainer_loss(t, t->plan->graph->batch, loss, scored));
     return sti_graph_backward(t->plan->graph, &t->run.exec);
 }
 

@@ -4,6 +4,7 @@
 #include "core/context.h"
 #include "core/philox.h"
 #include "core/spec.h"
+#include "operator/operator.h"
 #include "support/rig.h"
 
 enum { WIDTH = 16, BATCH = 2, TIME = 7, ROWS = BATCH * TIME, VOCAB = 9 };
@@ -162,6 +163,63 @@ static void starts(void)
     CHECK(!(rig_norm((double *)r.params + bias->offset, STRATA_F64, bias->count) > 0));
     CHECK(fabs(down->lr_mult - 16) < 1e-12 && fabs(bias->lr_mult - 1) < 1e-15);
     rig_close(&r);
+}
+
+/* The matrix that a linear layer starts with, times rows of the identity. */
+static void start_of(strata_context *ctx, const char *text, int64_t cols, int64_t rows, bool reads, double *a)
+{
+    sti_graph *g;
+    sti_spec *spec;
+    CHECK_OK(sti_graph_create(ctx, STRATA_F64, 1, cols, cols, 0, 768, &g));
+    CHECK_OK(sti_spec_parse(text, &spec));
+    const int32_t x = sti_graph_input(g, cols, STRATA_F64, 0),
+                  y = reads ? sti_graph_read_in(g, "in", spec, rows, x, true)
+                            : sti_graph_linear(g, "in", spec, rows, x, true, false);
+    sti_graph_output(g, y);
+    CHECK_OK(sti_graph_finish(g));
+    for (int32_t i = 0; i < g->params.count && reads; i++) CHECK(fabs(g->params.p[i].lr_mult - 1) < 1e-15);
+    double *w = strata_alloc(ctx, (size_t)g->params.elements * sizeof *w),
+           *unit = strata_alloc(ctx, (size_t)(cols * cols) * sizeof *unit);
+    void *arena[] = { strata_alloc(ctx, g->act_bytes), strata_alloc(ctx, g->work_bytes + 64) };
+    for (int64_t i = 0; i < cols * cols; i++) unit[i] = i % (cols + 1) == 0;
+    sti_params_init(&g->params, w, STRATA_F64, 5, 0);
+    const sti_exec e = { .params = w, .act = arena[0], .work = arena[1], .batch = 1, .time = cols, .ext = { unit } };
+    CHECK_OK(sti_graph_forward(g, &e));
+    memcpy(a, sti_graph_data(g, &e, y), (size_t)(cols * rows) * sizeof *a);
+    for (int i = 0; i < 2; i++) strata_free(ctx, arena[i]);
+    strata_free(ctx, unit);
+    strata_free(ctx, w);
+    sti_spec_free(spec);
+    sti_graph_destroy(g);
+}
+
+/* What reads numbers starts as an embedding does: a dense one at N(0, 0.02^2), others scaled by as much. */
+static void read_in(void)
+{
+    enum { IN = 40, OUT = 64 };
+    static const char *const specs[] = { "dense", "lowrank(rank=8)", "btt(rank=2)" };
+    static double a[IN * OUT], b[IN * OUT];
+    strata_context *ctx;
+    CHECK_OK(strata_context_create("threads=1", NULL, &ctx));
+    for (size_t k = 0; k < STI_COUNT(specs); k++) {
+        double sum = 0;
+        start_of(ctx, specs[k], IN, OUT, true, a);
+        start_of(ctx, specs[k], IN, OUT, false, b);
+        for (int i = 0; i < IN * OUT; i++) {
+            sum += a[i] * a[i];
+            CHECK(fabs(a[i] - 0.02 * sqrt(IN) * b[i]) < 1e-13);
+        }
+        const double std = sqrt(sum / (IN * OUT)); /* of 2560 draws: 1.4 % */
+        CHECK(k > 0 || fabs(std / 0.02 - 1) < 0.06);
+        CHECK(std > 0.002);
+    }
+    sti_graph *g;
+    CHECK_OK(sti_graph_create(ctx, STRATA_F32, 1, 2, 2, 1, 768, &g));
+    const int32_t y = sti_graph_input(g, 3, STRATA_F32, 0), t = sti_graph_input(g, 2, STRATA_F32, 0);
+    CHECK_INT(sti_graph_squared_error(g, "loss", y, t), -1);
+    CHECK_ERROR_TEXT("targets are f32 of width 2, but the outputs f32 of width 3");
+    sti_graph_destroy(g);
+    strata_context_destroy(ctx);
 }
 
 /* ---- embedding, positions, sum, head, cross-entropy: a model without blocks ------------------------------------- */
@@ -392,4 +450,4 @@ static void stages_repeat(void)
     CHECK(rig_norm(keep[0], STRATA_F32, (VOCAB + LONG) * WIDE) > 0);
 }
 
-TESTS(T(every_class), T(bad_specs), T(formulas), T(starts), T(model), T(model_refuses), T(stages_repeat))
+TESTS(T(every_class), T(bad_specs), T(formulas), T(starts), T(read_in), T(model), T(model_refuses), T(stages_repeat))

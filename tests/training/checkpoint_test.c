@@ -204,7 +204,7 @@ static void other_metadata(void)
         { "{\"format\":2}", "version 2" },
         { "{\"format\":1}", "\"model\"" },
         { "{\"format\":1,\"model\":7}", "\"model\"" },
-        { "{\"format\":1,\"model\":\"decoder\",\"task\":\"text\",\"vocab\":0}", "\"vocab\"" },
+        { "{\"format\":1,\"model\":\"decoder\",\"task\":\"text\",\"vocab\":-1}", "\"vocab\"" },
         { "{\"format\":1,\"model\":\"decoder\",\"task\":\"text\",\"vocab\":96,\"step\":-1}", "\"step\"" },
         { "{\"format\":1,\"model\":\"encoder\",\"task\":\"text\",\"vocab\":96,\"step\":1,\"tokens\":1,"
           "\"base_width\":768,\"moments\":false}",
@@ -212,6 +212,9 @@ static void other_metadata(void)
         { "{\"format\":1,\"model\":\"decoder layers=(\",\"task\":\"text\",\"vocab\":96,\"step\":1,\"tokens\":1,"
           "\"base_width\":768,\"moments\":false}",
           "model spec" },
+        { "{\"format\":1,\"model\":\"" TINY "\",\"task\":\"text\",\"vocab\":0,\"step\":1,\"tokens\":1,"
+          "\"base_width\":768,\"moments\":false}",
+          "vocabulary 0" },
         { "{\"format\":1,\"model\":\"" TINY "\",\"task\":\"text\",\"vocab\":97,\"step\":1,\"tokens\":1,"
           "\"base_width\":768,\"moments\":false}",
           "(96,16) but the model says (97,16)" },

@@ -34,17 +34,22 @@ static void check_spec(const strata_context *ctx, const char *spec)
 {
     sti_trainer *t = NULL;
     const sti_model_size size = { .dtype = STRATA_F64, .batch = BATCH };
-    CHECK_OK(sti_trainer_create(ctx, spec, VOCAB, &size, true, &t));
+    const bool numbers = strstr(spec, "inputs=") != NULL;
+    CHECK_OK(sti_trainer_create(ctx, spec, numbers ? 0 : VOCAB, &size, true, &t));
     const sti_graph *g = t->plan->graph;
     sti_params_init(&g->params, t->params, STRATA_F64, 5, 1);
-    for (int64_t i = 0; i < BATCH * g->time; i++) {
+    const int64_t n = BATCH * g->time, out = numbers ? t->plan->outputs : 1;
+    for (int64_t i = 0; i < n * t->plan->inputs; i++) ((double *)t->x)[i] = sti_normal(1, 2, (uint64_t)i);
+    for (int64_t i = 0; i < n * t->plan->outputs; i++)
+        ((double *)t->y)[i] = i % 5 == 3 ? (double)NAN : sti_normal(1, 3, (uint64_t)i);
+    for (int64_t i = 0; i < n && !numbers; i++) {
         t->tokens[i] = (int32_t)sti_below(1, 2, (uint64_t)i, VOCAB);
         t->targets[i] = i % 5 == 3 ? -1 : (int32_t)sti_below(1, 3, (uint64_t)i, VOCAB);
     }
     double nats = 0;
     int64_t scored = 0;
     CHECK_OK(sti_trainer_grad(t, &nats, &scored));
-    CHECK(scored < BATCH * g->time);
+    CHECK(scored > 0 && scored < n * out);
     for (int32_t i = 0; i < g->params.count; i++) {
         const sti_param *p = &g->params.p[i];
         const double *grad = (const double *)t->grads + p->offset;
@@ -53,8 +58,8 @@ static void check_spec(const strata_context *ctx, const char *spec)
         norm = sqrt(norm);
         /* a softmax does not see what all keys share: the bias of standard keys has gradient 0 */
         if (!(norm > 1e-8) && !strstr(p->name, "mixer.k.bias")) FAIL("%s: the gradient of %s is zero", spec, p->name);
-        for (int64_t n = 0; n < 6; n++) {
-            const int64_t k = (int64_t)sti_below(9, (uint64_t)i, (uint64_t)n, (uint64_t)p->count);
+        for (int64_t probe = 0; probe < 6; probe++) {
+            const int64_t k = (int64_t)sti_below(9, (uint64_t)i, (uint64_t)probe, (uint64_t)p->count);
             const double want = slope(t, &w[k], 1e-3 * p->scale);
             /* the loss (about 2) rounds with 2e-15, divided by the step; truncation is of order h^4 */
             const double tol = 1e-11 / (1e-3 * p->scale) + 1e-6 * norm;
@@ -84,6 +89,7 @@ static void structured(void)
         "linear=btt(rank=2) tied=1",
         "decoder layers=2 width=8 context=6 mixers=softmax(heads=2 score=window window=2)|softmax(heads=4 kv_heads=2) "
         "mlp=swiglu pos=none bias=1",
+        "decoder layers=1 width=12 context=5 mixers=softmax(heads=2) inputs=6 outputs=1 read_in=lowrank(rank=2) bias=1",
     };
     strata_context *ctx = NULL;
     CHECK_OK(strata_context_create("threads=1", NULL, &ctx));

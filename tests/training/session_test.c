@@ -306,4 +306,71 @@ static void bad_calls(void)
     test_clean();
 }
 
-TESTS(T(incremental_equals_whole), T(where_positions_end), T(sampling), T(texts), T(bad_calls))
+/* A model of numbers: positions fed in parts give what the training forward of all of them gives. */
+static void numbers(void)
+{
+    enum { IN = 3, OUT = 2, N = 11 };
+    strata_context *ctx = test_context();
+    sti_model_plan *p = NULL, *q = NULL;
+    sti_model_run r;
+    const sti_model_size one = { .inputs = IN, .outputs = OUT, .context = CONTEXT },
+                         all = { .inputs = IN, .outputs = OUT, .context = CONTEXT, .train = 1 };
+    static const char spec[] = "decoder layers=2 width=16 mixers=softmax(heads=2 score=mlr levels=2)";
+    CHECK_OK(sti_model_plan_create(ctx, spec, 0, &one, &p));
+    CHECK_OK(sti_model_plan_create(ctx, spec, 0, &all, &q));
+    CHECK_STR(p->spec, q->spec);
+    CHECK_INT(p->context, CONTEXT);
+    CHECK(strstr(p->spec, "inputs=3 outputs=2 read_in=dense"));
+    float *w = calloc((size_t)p->graph->params.elements, sizeof *w), x[N * IN];
+    sti_params_init(&p->graph->params, w, STRATA_F32, 3, 1);
+    for (uint64_t i = 0; i < N * IN; i++) x[i] = (float)sti_normal(4, 0, i);
+    CHECK_OK(sti_model_run_create(q, &r));
+    float y[CONTEXT * OUT] = { 0 };
+    r.exec.params = w;
+    r.exec.batch = 1;
+    r.exec.time = N;
+    r.exec.ext[0] = x;
+    r.exec.ext[1] = y;
+    CHECK_OK(sti_graph_forward(q->graph, &r.exec));
+    const float *want = sti_graph_data(q->graph, &r.exec, q->logits);
+
+    strata_model m = { .ctx = ctx, .plan = p, .params = w, .base_width = 768 };
+    sti_session *s = NULL;
+    CHECK_OK(sti_session_create(&m, 0, &s));
+    const int32_t token = 0;
+    CHECK_STATUS(sti_session_feed(s, &token, 1), STRATA_E_INVALID);
+    CHECK_ERROR_TEXT("reads numbers");
+    for (int64_t done = 0, k = 4; done < N; done += k, k = 1) {
+        CHECK_OK(sti_session_feed_numbers(s, x + done * IN, k));
+        for (int j = 0; j < OUT; j++) {
+            const double got = (double)sti_session_logits(s)[j], ref = (double)want[(done + k - 1) * OUT + j];
+            CHECK(fabs(ref) > 1e-3 && fabs(got - ref) < 1e-4 * (1 + fabs(ref)));
+        }
+    }
+    CHECK_STATUS(sti_session_feed_numbers(s, x, CONTEXT), STRATA_E_SPACE);
+    sti_session_destroy(s);
+    sti_model_run_destroy(&r);
+    sti_model_plan_destroy(p);
+    sti_model_plan_destroy(q);
+
+    static const struct {
+        const char *spec, *text;
+        int64_t vocab;
+        sti_model_size size;
+    } bad[] = {
+        { "decoder inputs=4", "inputs=4, but the task has 3", 0, { .inputs = 3, .outputs = 1 } },
+        { "decoder inputs=4", "a model of numbers has both", 0, { 0 } },
+        { "decoder inputs=4 outputs=1", "tokens of a vocabulary", 96, { 0 } },
+        { "decoder tied=1", "no embedding", 0, { .inputs = 3, .outputs = 1 } },
+        { "decoder read_in=dense", "reads tokens", 96, { 0 } },
+        { "decoder context=0", "context", 0, { .inputs = 3, .outputs = 1 } },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK_STATUS(sti_model_plan_create(ctx, bad[i].spec, bad[i].vocab, &bad[i].size, &p), STRATA_E_SPEC);
+        CHECK_ERROR_TEXT(bad[i].text);
+    }
+    free(w);
+    strata_context_destroy(ctx);
+}
+
+TESTS(T(incremental_equals_whole), T(where_positions_end), T(sampling), T(texts), T(bad_calls), T(numbers))

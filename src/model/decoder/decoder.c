@@ -1,8 +1,10 @@
-/* Decoder-only sequence model: embedding, pre-norm blocks, norm, head. See README.md. */
+/* Decoder-only sequence model of tokens or numbers: embedding or read-in, pre-norm blocks, norm, head. See README.md.
+ */
 
 #include "layer/layer.h"
 #include "mixer/mixer.h"
 #include "model/model.h"
+#include "operator/operator.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,12 +21,16 @@ static const sti_key keys[] = {
     { "tied", STI_KEY_BOOL, "0", "1: the head uses the embedding's weights", 0, 0, NULL },
     { "linear", STI_KEY_SPEC, "dense", "default operator of every linear layer but the head", 0, 0, "operator" },
     { "bias", STI_KEY_BOOL, "0", "1: linear layers and norms have a bias unless they say otherwise", 0, 0, NULL },
+    { "inputs", STI_KEY_INT, "", "numbers read at a position; the task knows; empty: tokens", 1, 1 << 20, NULL },
+    { "outputs", STI_KEY_INT, "", "numbers given at a position; the task knows", 1, 1 << 20, NULL },
+    { "read_in", STI_KEY_SPEC, "", "operator from the inputs to the width; dense", 0, 0, "operator" },
 };
 
 static const char *const examples[] = {
     "decoder layers=1 width=8 context=8 mixers=softmax(heads=2)",
     "decoder layers=2 width=8 context=8 mixers=softmax(heads=2 score=mlr levels=2)|softmax(heads=2) pos=rotary tied=1",
     "decoder layers=1 width=8 context=8 mixers=softmax(heads=1) pos=alibi norm=rmsnorm mlp=swiglu bias=1",
+    "decoder layers=1 width=8 context=8 mixers=softmax(heads=2) inputs=3 outputs=2",
     NULL,
 };
 
@@ -182,9 +188,37 @@ static int32_t head(sti_model_plan *p, const sti_values *v, int32_t x)
         sti_graph_fail(g, st);
         return -1;
     }
-    x = sti_graph_head(g, "head", dense, p->vocab, x, tie, scale);
+    x = sti_graph_head(g, "head", dense, p->inputs ? p->outputs : p->vocab, x, tie, scale);
     sti_spec_free(dense);
     return x;
+}
+
+/* The external buffers, and what the first block reads. */
+static int32_t read_tokens(sti_model_plan *p, int64_t width)
+{
+    sti_graph *g = p->graph;
+    p->tokens = sti_graph_input(g, 1, STRATA_I32, 0);
+    if (g->train) p->targets = sti_graph_input(g, 1, STRATA_I32, 0);
+    return sti_graph_embedding(g, "embed", p->vocab, width, p->tokens);
+}
+
+static int32_t read_numbers(sti_model_plan *p, const sti_values *v, int64_t width)
+{
+    sti_graph *g = p->graph;
+    p->tokens = sti_graph_input(g, p->inputs, g->dtype, 0);
+    if (g->train) p->targets = sti_graph_input(g, p->outputs, g->dtype, 0);
+    return sti_graph_read_in(g, "read_in", sti_value_spec(v, "read_in", 0), width, p->tokens,
+                             sti_value_int(v, "bias") != 0);
+}
+
+static strata_status check_ports(const sti_model_plan *p, sti_values *v)
+{
+    if (!p->inputs && sti_value_given(v, "read_in"))
+        return sti_fail(STRATA_E_SPEC, "decoder: read_in is for numbers, but the model reads tokens");
+    if (!p->inputs) return STRATA_OK;
+    if (sti_value_int(v, "tied"))
+        return sti_fail(STRATA_E_SPEC, "decoder: tied=1, but a model of numbers has no embedding");
+    return sti_value_given(v, "read_in") ? STRATA_OK : sti_values_set(v, "read_in", "dense");
 }
 
 static strata_status build(sti_model_plan *p, sti_values *v)
@@ -194,18 +228,18 @@ static strata_status build(sti_model_plan *p, sti_values *v)
     const sti_mixer_env env = { .width = width, .context = p->context, .pos = sti_value_text(v, "pos") };
     bool learned = sti_value_is(v, "pos", "learned");
     children c = { 0 };
-    strata_status st = children_create(v, &c);
+    strata_status st = check_ports(p, v);
+    if (st == STRATA_OK) st = children_create(v, &c);
     if (st != STRATA_OK) goto out;
 
-    p->tokens = sti_graph_input(g, 1, STRATA_I32, 0);
-    if (g->train) p->targets = sti_graph_input(g, 1, STRATA_I32, 0);
-    int32_t x = sti_graph_embedding(g, "embed", p->vocab, width, p->tokens);
+    int32_t x = p->inputs ? read_numbers(p, v, width) : read_tokens(p, width);
     if (learned) x = sti_graph_positions(g, "pos", p->context, width, x);
     for (int32_t i = 0; i < (int32_t)sti_value_int(v, "layers") && g->status == STRATA_OK; i++)
         x = block(g, &c, i, &env, x);
     x = layer(g, c.norm, "norm", -1, "norm", width, x, &c.norm_text);
     p->logits = head(p, v, x);
-    if (g->train) p->loss = sti_graph_cross_entropy(g, "loss", p->logits, p->targets);
+    if (g->train)
+        p->loss = (p->inputs ? sti_graph_squared_error : sti_graph_cross_entropy)(g, "loss", p->logits, p->targets);
     p->positions = learned ? p->context : 0;
     st = g->status;
     if (st == STRATA_OK) st = children_resolve(&c, v);
@@ -216,7 +250,7 @@ out:
 
 const sti_model_class sti_model_class_decoder = {
     .kind = "decoder",
-    .summary = "decoder-only sequence model with pre-norm blocks",
+    .summary = "decoder-only model of sequences of tokens or numbers, with pre-norm blocks",
     .keys = STI_KEYS(keys),
     .examples = examples,
     .build = build,
