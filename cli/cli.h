@@ -102,6 +102,7 @@ void json_text(json *j, const char *key, const char *value);
 void json_num(json *j, const char *key, double value);
 void json_int(json *j, const char *key, int64_t value);
 void json_ints(json *j, const char *key, const int64_t *v, int n);
+void json_nums(json *j, const char *key, const double *v, int64_t n);
 void json_end(json *j);
 
 /* "12.3 M", "4.5 KiB", "1 h 02 min", "128 x 64": into buf, which is returned. */

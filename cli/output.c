@@ -127,13 +127,29 @@ void json_text(json *j, const char *key, const char *value)
         (void)fputs("null", j->f);
 }
 
+static void put_num(FILE *f, double value)
+{
+    if (isfinite(value))
+        (void)fprintf(f, "%.10g", value);
+    else
+        (void)fputs("null", f);
+}
+
 void json_num(json *j, const char *key, double value)
 {
     json_key(j, key);
-    if (isfinite(value))
-        (void)fprintf(j->f, "%.10g", value);
-    else
-        (void)fputs("null", j->f);
+    put_num(j->f, value);
+}
+
+void json_nums(json *j, const char *key, const double *v, int64_t n)
+{
+    json_key(j, key);
+    (void)fputc('[', j->f);
+    for (int64_t i = 0; i < n; i++) {
+        if (i) (void)fputs(", ", j->f);
+        put_num(j->f, v[i]);
+    }
+    (void)fputc(']', j->f);
 }
 
 void json_int(json *j, const char *key, int64_t value)

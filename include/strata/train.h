@@ -64,11 +64,25 @@ STRATA_API int32_t strata_task_reads_files(const char *task);
 STRATA_API strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data,
                                       int32_t ndata, const char *out_dir, strata_progress_fn fn, void *user);
 
+/* What a task measures beside the loss: numbers (count 1) and curves, such as the error at each position of a sequence.
+ */
+typedef struct strata_measures strata_measures;
+typedef struct strata_measure {
+    const char *name, *help;
+    int64_t count;
+    const double *value; /* NaN: not known. Lives as long as the list */
+} strata_measure;
+STRATA_API int32_t strata_measures_count(const strata_measures *m); /* NULL: 0 */
+STRATA_API strata_status strata_measures_at(const strata_measures *m, int32_t i, strata_measure *out);
+STRATA_API void strata_measures_destroy(strata_measures *m); /* accepts NULL */
+
 typedef struct strata_eval_result {
-    size_t size;
-    double nats, bits; /* per token; of text: per character for char and byte tokenizers */
+    size_t size;       /* STRATA_INIT(strata_eval_result) */
+    double nats, bits; /* per unit; of numbers: nats is the squared error, bits NaN */
     int64_t tokens;    /* scored */
     double seconds;
+    const char *unit;          /* what is scored: "character", "token", "number". Static */
+    strata_measures *measures; /* [owned by the caller: strata_measures_destroy] NULL: the task has none */
 } strata_eval_result;
 
 /** Evaluate a checkpoint or run on data (ndata 0: the run's own validation data): every token of it scored once, in

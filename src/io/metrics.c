@@ -211,7 +211,7 @@ strata_status sti_metrics_writer_open(const char *path, int64_t last, sti_metric
     return STRATA_OK;
 }
 
-strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *row)
+strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *row, const char *more)
 {
     strata_progress copy = *row;
     sti_text t = { 0 };
@@ -224,7 +224,7 @@ strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *r
         else
             sti_json_put_number(&t, *real_of(&copy, f));
     }
-    sti_text_add(&t, "}\n");
+    sti_text_add(&t, "%s%s}\n", more ? "," : "", more ? more : "");
     strata_status s = STRATA_OK;
     struct stat st;
     if (t.failed) {

@@ -11,9 +11,9 @@ typedef struct sti_metrics_writer sti_metrics_writer;
 /* Open for appending; rows of steps after `last` (all rows: -1), and a line cut off by a killed run, are removed first
  * by replacing the file. E_IO, E_FORMAT when what is there is no metrics file, E_MEMORY. */
 strata_status sti_metrics_writer_open(const char *path, int64_t last, sti_metrics_writer **out);
-/* Append a row with one write(2), so that readers never see half of one. NaN fields are left out. On failure the file
- * is as before. */
-strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *row);
+/* Append a row with one write(2), so that readers never see half of one. NaN fields are left out; `more`: further JSON
+ * members, or NULL. On failure the file is as before. */
+strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *row, const char *more);
 void sti_metrics_writer_close(sti_metrics_writer *w); /* accepts NULL */
 
 /* Rows of a text; errors name the line, not the file. */

@@ -90,7 +90,7 @@ static void append(sti_metrics_writer *w, int64_t step, double loss)
     };
     p.val_loss = p.grad_norm = p.tokens_per_s = (double)NAN;
     p.lr = 0.1;
-    CHECK_OK(sti_metrics_append(w, &p));
+    CHECK_OK(sti_metrics_append(w, &p, NULL));
 }
 
 static void writes(void)
@@ -183,7 +183,7 @@ static void full_disk(void)
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
     strata_progress p = { .step = 2 };
-    strata_status s = sti_metrics_append(w, &p);
+    strata_status s = sti_metrics_append(w, &p, NULL);
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, handler);
     CHECK_STATUS(s, STRATA_E_IO);

@@ -175,17 +175,21 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
         const sti_model_size size = { .batch = sti_config_int(config, "train.batch"), .base_width = m->base_width };
         st = sti_trainer_create(m->ctx, m->plan->spec, m->plan->vocab, &size, false, &trainer);
     }
-    double nats = 0;
-    int64_t tokens = 0;
+    sti_evaluation e = { 0 };
     if (st == STRATA_OK) {
         memcpy(trainer->params, m->params, (size_t)g->params.elements * sizeof *m->params);
-        st = sti_run_evaluate(trainer, &task, 0, NULL, NULL, &nats, &tokens);
+        st = sti_run_evaluate(trainer, &task, 0, true, NULL, NULL, &e);
     }
     if (st == STRATA_OK) {
-        out->nats = nats;
-        out->bits = nats / log(2.0);
-        out->tokens = tokens;
-        out->seconds = now() - start;
+        const strata_eval_result r = { .size = out->size,
+                                       .nats = e.loss,
+                                       .bits = task.inputs ? (double)NAN : e.loss / log(2.0),
+                                       .tokens = e.scored,
+                                       .seconds = now() - start,
+                                       .unit = task.cls->unit,
+                                       .measures = e.measures };
+        memcpy(out, &r, STI_MIN(out->size, sizeof r));
+        if (out->size < sizeof r) strata_measures_destroy(e.measures); /* the caller knows of none */
     }
     sti_trainer_destroy(trainer);
     sti_task_destroy(&task);
@@ -199,6 +203,8 @@ strata_status strata_evaluate(const strata_context *ctx, const char *path, int32
 {
     if (!ctx || !path || !out || ndata < 0 || (ndata > 0 && !data))
         return sti_fail(STRATA_E_INVALID, "strata_evaluate: a NULL argument");
+    if (out->size < sizeof out->size)
+        return sti_fail(STRATA_E_INVALID, "strata_evaluate: out.size is not set; use STRATA_INIT");
     strata_model *m = NULL;
     STI_TRY(strata_model_load(ctx, path, best, &m));
     strata_status st = evaluate(m, data, ndata, out);

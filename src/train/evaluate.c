@@ -1,4 +1,4 @@
-/* Mean loss over validation data. */
+/* Mean loss and the task's own measures over validation data. */
 
 #include <math.h>
 
@@ -21,28 +21,61 @@ static void take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b)
         task->cls->eval_window(task, w, time, t->tokens + b * time, t->targets + b * time);
 }
 
-strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, sti_tick_fn tick, void *user,
-                               double *loss, int64_t *targets)
+static void answer(const sti_trainer *t, const sti_task *task, void *score, int64_t w, int64_t b)
 {
-    const int64_t batch = t->plan->graph->batch, time = t->plan->graph->time;
-    const int64_t windows = task->cls->eval_windows(task, time);
-    int64_t n = windows, scored = 0;
-    double sum = 0;
-    if (max_tokens > 0) n = STI_MIN(windows, sti_ceil_div(max_tokens, time));
+    const int64_t time = t->plan->graph->time, width = t->plan->graph->buffer[t->plan->logits].width;
+    sti_task_answer a = { .window = w, .time = time, .out = sti_trainer_outputs(t) };
+    a.out += b * time * width;
+    if (task->inputs) {
+        a.x = (const float *)t->x + b * time * task->inputs;
+        a.y = (const float *)t->y + b * time * task->outputs;
+    } else {
+        a.tokens = t->tokens + b * time;
+        a.targets = t->targets + b * time;
+    }
+    task->cls->score_answer(task, score, &a);
+}
+
+/* Sums over n windows, spread over all of them. */
+static strata_status run_windows(sti_trainer *t, const sti_task *task, int64_t windows, int64_t n, void *score,
+                                 sti_tick_fn tick, void *user, double *sum, int64_t *scored)
+{
     for (int64_t done = 0; done < n;) {
-        const int64_t k = STI_MIN(batch, n - done);
-        for (int64_t b = 0; b < k; b++) take(t, task, spread(done + b, windows, n), b);
+        const int64_t k = STI_MIN(t->plan->graph->batch, n - done);
         double part = 0;
         int64_t count = 0;
+        for (int64_t b = 0; b < k; b++) take(t, task, spread(done + b, windows, n), b);
         STI_TRY(sti_trainer_loss(t, k, &part, &count));
-        sum += part;
-        scored += count;
+        for (int64_t b = 0; b < k && score; b++) answer(t, task, score, spread(done + b, windows, n), b);
+        *sum += part;
+        *scored += count;
         done += k;
         if (tick && done < n && tick(user)) return sti_fail(STRATA_E_INTERRUPTED, "interrupted during an evaluation");
     }
-    if (scored == 0) return sti_fail(STRATA_E_SHAPE, "there is no validation target to score");
-    if (!isfinite(sum)) return sti_fail(STRATA_E_NUMERIC, "the validation loss is %g", sum / (double)scored);
-    *loss = sum / (double)scored;
-    *targets = scored;
+    if (*scored == 0) return sti_fail(STRATA_E_SHAPE, "there is no validation target to score");
+    if (!isfinite(*sum)) return sti_fail(STRATA_E_NUMERIC, "the validation loss is %g", *sum / (double)*scored);
+    return STRATA_OK;
+}
+
+strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, bool whole, sti_tick_fn tick,
+                               void *user, sti_evaluation *out)
+{
+    const int64_t time = t->plan->graph->time;
+    const int64_t windows = task->cls->eval_windows(task, time);
+    const int64_t n = max_tokens > 0 ? STI_MIN(windows, sti_ceil_div(max_tokens, time)) : windows;
+    strata_measures *m = NULL;
+    void *score = NULL;
+    double sum = 0;
+    int64_t scored = 0;
+    strata_status st = task->cls->score_create ? task->cls->score_create(task, time, &score) : STRATA_OK;
+    if (st == STRATA_OK) st = run_windows(t, task, windows, n, score, tick, user, &sum, &scored);
+    if (st == STRATA_OK && score) st = sti_measures_create(&m);
+    if (st == STRATA_OK && score) st = task->cls->score_measure(task, score, whole, m);
+    if (score) task->cls->score_destroy(score);
+    if (st != STRATA_OK) {
+        strata_measures_destroy(m);
+        return st;
+    }
+    *out = (sti_evaluation){ .loss = sum / (double)scored, .scored = scored, .measures = m };
     return STRATA_OK;
 }

@@ -169,13 +169,17 @@ static strata_status take_step(run *r)
 }
 
 /* ---- what follows a step ------------------------------------------------------------------------------------ */
-static strata_status write_row(run *r, double val_loss)
+static strata_status write_row(run *r, double val_loss, const strata_measures *m)
 {
     sti_run_state *s = &r->state;
     strata_progress row = progress(r, STRATA_EVENT_STEP);
     row.loss = s->loss_count > 0 ? s->loss_sum / (double)s->loss_count : (double)NAN;
     row.val_loss = val_loss;
-    STI_TRY(sti_metrics_append(r->metrics, &row));
+    sti_text more = { 0 };
+    if (m) sti_measures_put(m, &more);
+    strata_status st = more.failed ? no_memory() : sti_metrics_append(r->metrics, &row, more.s);
+    sti_text_free(&more);
+    STI_TRY(st);
     s->loss_sum = 0;
     s->loss_count = 0;
     r->row_seconds = s->seconds;
@@ -188,19 +192,22 @@ static strata_status finish_step(run *r)
 {
     sti_run_state *s = &r->state;
     const bool last = finished(r), evaluate = last || due(s->step, r->eval_every);
-    double val = NAN;
-    int64_t tokens = 0;
+    sti_evaluation e = { .loss = NAN };
     if (evaluate) {
-        strata_status st = sti_run_evaluate(r->trainer, r->task, sti_config_int(r->config, "train.eval_tokens"), tick,
-                                            r, &val, &tokens);
+        strata_status st =
+            sti_run_evaluate(r->trainer, r->task, sti_config_int(r->config, "train.eval_tokens"), false, tick, r, &e);
         if (st != STRATA_OK) return sti_fail_prefix(st, "step %lld", (long long)s->step);
         strata_progress p = progress(r, STRATA_EVENT_EVAL);
-        p.val_loss = val;
+        p.val_loss = e.loss;
         tell(r, &p);
     }
-    if (evaluate || due(s->step, r->log_every)) STI_TRY(write_row(r, val));
+    if (evaluate || due(s->step, r->log_every)) {
+        strata_status st = write_row(r, e.loss, e.measures);
+        strata_measures_destroy(e.measures);
+        STI_TRY(st);
+    }
     s->pending = 0;
-    if (evaluate) STI_TRY(save_best(r, val));
+    if (evaluate) STI_TRY(save_best(r, e.loss));
     if (last || due(s->step, r->save_every)) STI_TRY(save(r));
     return STRATA_OK;
 }

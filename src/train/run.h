@@ -11,10 +11,17 @@ strata_status sti_run_train(const strata_context *ctx, const strata_config *c, s
 /* Return non-zero to stop. */
 typedef int (*sti_tick_fn)(void *user);
 
+typedef struct sti_evaluation {
+    double loss;               /* mean */
+    int64_t scored;            /* targets */
+    strata_measures *measures; /* of the task; NULL when it has none. Owned by the caller */
+} sti_evaluation;
+
 /* Mean loss over the task's validation data, every scorable target once, or over about max_tokens positions (0: all) in
- * windows spread evenly. tick (may be NULL) is asked between batches; E_INTERRUPTED when it wants to stop. E_SHAPE
- * when there is nothing to score, E_NUMERIC when the loss is not finite. */
-strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, sti_tick_fn tick, void *user,
-                               double *loss, int64_t *targets);
+ * windows spread evenly; and the task's own measures, `whole` with those that need no model. tick (may be NULL) is
+ * asked between batches; E_INTERRUPTED when it wants to stop. E_SHAPE when there is nothing to score, E_NUMERIC when
+ * the loss is not finite. */
+strata_status sti_run_evaluate(sti_trainer *t, const sti_task *task, int64_t max_tokens, bool whole, sti_tick_fn tick,
+                               void *user, sti_evaluation *out);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "core/context.h"
 #include "train/config.h"
+#include "train/measures.h"
 
 typedef struct sti_task sti_task;
 
@@ -22,11 +23,20 @@ typedef struct sti_task_file { /* what a checkpoint remembers of a data file */
     int32_t validation; /* 1: all of it is validation data */
 } sti_task_file;
 
+/* What a model answered in one window of an evaluation; all borrowed, f32. */
+typedef struct sti_task_answer {
+    int64_t window, time;
+    const int32_t *tokens, *targets; /* (time), of a task of tokens */
+    const float *x, *y;              /* (time, inputs), (time, outputs), of a task of numbers */
+    const float *out;                /* (time, vocab): logits; or (time, outputs) */
+} sti_task_answer;
+
 /* A task has sequences of tokens (batch, eval_window) or of numbers (values, eval_values). */
 typedef struct sti_task_class {
     const char *kind, *summary;
-    sti_keys keys; /* of the section KIND */
-    bool no_files; /* the task makes its own data: load gets no paths */
+    const char *unit; /* what is scored: "character", "token", "number" */
+    sti_keys keys;    /* of the section KIND */
+    bool no_files;    /* the task makes its own data: load gets no paths */
     /* Set t->vocab, or t->inputs and t->outputs; t->length where every sequence has it; t->data. No file is opened. */
     strata_status (*create)(sti_task *t, const strata_config *c);
     void (*destroy)(sti_task *t); /* frees t->data, also half-made */
@@ -43,6 +53,12 @@ typedef struct sti_task_class {
     int64_t (*eval_windows)(const sti_task *t, int64_t time);
     void (*eval_window)(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets);
     void (*eval_values)(const sti_task *t, int64_t window, int64_t time, float *x, float *y);
+    /* Measures of the task's own over an evaluation (NULL, all four: none). `answers` counts one window, `measure`
+     * appends what came out; whole: also what needs no model, such as baselines. */
+    strata_status (*score_create)(const sti_task *t, int64_t time, void **score);
+    void (*score_answer)(const sti_task *t, void *score, const sti_task_answer *a);
+    strata_status (*score_measure)(const sti_task *t, const void *score, bool whole, strata_measures *m);
+    void (*score_destroy)(void *score); /* accepts NULL */
     /* Generation: text to ids (at most `bytes` of them; E_INVALID where the task refuses the text), and back. NULL:
      * the task has no text. */
     strata_status (*encode)(const sti_task *t, const char *text, size_t bytes, int32_t *token, int64_t *n);

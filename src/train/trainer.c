@@ -102,6 +102,11 @@ strata_status sti_trainer_loss(sti_trainer *t, int64_t batch, double *total, int
     return STRATA_OK;
 }
 
+const void *sti_trainer_outputs(const sti_trainer *t)
+{
+    return sti_graph_data(t->plan->graph, &t->run.exec, t->plan->logits); /* kept: backward of the loss reads it */
+}
+
 strata_status sti_trainer_grad(sti_trainer *t, double *loss, int64_t *scored)
 {
     STI_TRY(sti_trainer_loss(t, t->plan->graph->batch, loss, scored));

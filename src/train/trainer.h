@@ -26,6 +26,8 @@ void sti_trainer_destroy(sti_trainer *t); /* accepts NULL */
 void sti_trainer_init(sti_trainer *t, uint64_t seed);
 /* Sum of the losses (nats, or squared errors) and number of scored targets of the first `batch` sequences. */
 strata_status sti_trainer_loss(sti_trainer *t, int64_t batch, double *loss, int64_t *scored);
+/* What the model gave in the last call of sti_trainer_loss: (batch, time, vocab or outputs), of the plan's dtype. */
+const void *sti_trainer_outputs(const sti_trainer *t);
 /* The same for the full batch, and grads += d(mean loss)/d(params). */
 strata_status sti_trainer_grad(sti_trainer *t, double *loss, int64_t *scored);
 /* Step number `step` (1, 2, …) from the sum of `accum` gradients, which is cleared. *norm: of their mean, before

@@ -225,6 +225,7 @@ _Static_assert((int)STI_TASK_PIECE >= (int)STI_TOKEN_BYTES, "a token's bytes fit
 const sti_task_class sti_task_class_text = {
     .kind = "text",
     .summary = "language modelling on text files, plain or compressed",
+    .unit = "character",
     .keys = STI_KEYS(keys),
     .create = create,
     .destroy = destroy,
