@@ -20,6 +20,12 @@ typedef struct job {
     int nout;
     char *names[MAX_TENSORS]; /* owned names of outputs */
     int nnames;
+    struct mirror { /* a block of the host and its copy where ctx computes */
+        void *host, *device;
+        size_t bytes;
+        bool output;
+    } mirror[16];
+    int nmirror;
 } job;
 
 /* ---- inputs ----------------------------------------------------------------------------------------------------- */
@@ -93,6 +99,49 @@ static int open_context(job *j)
     return cli_context(j->c, isa, &j->ctx);
 }
 
+/* ---- device -----------------------------------------------------------------------------------------------------
+ */
+/* Where ctx computes, a copy of a block of the host: *p points to it afterwards. An output is fetched again before it
+ * is written. */
+static int place(job *j, void **p, size_t bytes, bool output)
+{
+    struct mirror *m = &j->mirror[j->nmirror];
+    if (strata_context_device(j->ctx) == STRATA_CPU) return CLI_OK;
+    if (j->nmirror == (int)(sizeof j->mirror / sizeof *m)) return cli_fail(CLI_FAILED, "more than %d blocks", 16);
+    int rc = cli_status(strata_device_alloc(j->ctx, bytes, &m->device), CLI_ON_INPUT, NULL);
+    if (rc) return rc;
+    j->nmirror++;
+    m->host = *p;
+    m->bytes = bytes;
+    m->output = output;
+    *p = m->device;
+    return cli_status(strata_to_device(j->ctx, m->device, m->host, bytes), CLI_ON_INPUT, NULL);
+}
+
+static int place_tensor(job *j, strata_tensor *t, bool output)
+{
+    int rc = place(j, &t->data, (size_t)strata_tensor_count(t) * strata_dtype_size(t->dtype), output);
+    t->device = strata_context_device(j->ctx);
+    return rc;
+}
+
+static int place_inputs(job *j, strata_tensor *const *t, int n)
+{
+    int rc = CLI_OK;
+    for (int i = 0; i < n && !rc; i++) rc = place_tensor(j, t[i], false);
+    return rc;
+}
+
+static int fetch_outputs(job *j)
+{
+    int rc = cli_status(strata_synchronize(j->ctx), CLI_ON_INPUT, NULL);
+    for (int i = 0; i < j->nmirror && !rc; i++) {
+        const struct mirror *m = &j->mirror[i];
+        if (m->output) rc = cli_status(strata_to_host(j->ctx, m->host, m->device, m->bytes), CLI_ON_INPUT, NULL);
+    }
+    return rc;
+}
+
 /* ---- outputs ---------------------------------------------------------------------------------------------------- */
 static int add_view(job *j, const char *name, const strata_tensor *t)
 {
@@ -119,7 +168,8 @@ static int add_output_of(job *j, int32_t dtype, const char *name, int ndim, cons
         return cli_fail(CLI_FAILED, "out of memory for tensor '%s'", name);
     v.data = *mem;
     *t = v;
-    return add_view(j, name, t);
+    int rc = add_view(j, name, t);
+    return rc ? rc : place_tensor(j, t, true);
 }
 
 static int add_output(job *j, const char *name, int ndim, const int64_t *shape, void **mem, strata_tensor *t)
@@ -141,6 +191,8 @@ static char *prefixed(job *j, const char *prefix, const char *name)
 
 static int write_output(job *j, const char *canonical)
 {
+    int rc = fetch_outputs(j);
+    if (rc) return rc;
     for (int i = 0; i < j->nout; i++) {
         const int64_t bad = first_bad(&j->out[i].tensor, strcmp(j->out[i].name, "lse") == 0);
         if (bad >= 0)
@@ -256,6 +308,7 @@ static int apply_attention(job *j)
 
     strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
     rc = cli_status(strata_attention_query(att, &info), CLI_ON_INPUT, NULL);
+    if (!rc) rc = place_inputs(j, (strata_tensor *[]){ &q, &k, &v, &dout }, j->grad ? 4 : 3);
     int lead = info.lse_parts > 1;
     const int64_t lse_shape[] = { info.lse_parts, q.shape[0], q.shape[1], q.shape[2] };
     if (!rc) rc = add_output(j, "o", 4, o_shape, &mem[O], &o);
@@ -348,12 +401,15 @@ static int apply_operator(job *j)
     if (!mem[PARAMS] || !mem[DPARAMS]) rc = cli_fail(CLI_FAILED, "out of memory");
     if (!rc) rc = load_params(j, p, mem[PARAMS]);
     if (!rc && j->grad) rc = same_shape(j, "dy", &dy, 2, y_shape);
+    void *w = mem[PARAMS], *dw = mem[DPARAMS];
+    if (!rc) rc = place_inputs(j, (strata_tensor *[]){ &x, &dy }, j->grad ? 2 : 1);
+    if (!rc) rc = place(j, &w, bytes, false);
+    if (!rc) rc = place(j, &dw, bytes, true);
     if (!rc) rc = add_output(j, "y", 2, y_shape, &mem[Y], &y);
-    if (!rc) rc = cli_status(strata_op_apply(op, mem[PARAMS], STRATA_OP_N, 1, &x, 0, &y, NULL), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_op_apply(op, w, STRATA_OP_N, 1, &x, 0, &y, NULL), CLI_ON_INPUT, NULL);
     if (!rc && j->grad) {
         rc = add_output(j, "dx", 2, x.shape, &mem[DX], &dx);
-        if (!rc)
-            rc = cli_status(strata_op_grad(op, mem[PARAMS], &x, &dy, mem[DPARAMS], &dx, 0, NULL), CLI_ON_INPUT, NULL);
+        if (!rc) rc = cli_status(strata_op_grad(op, w, &x, &dy, dw, &dx, 0, NULL), CLI_ON_INPUT, NULL);
         if (!rc) rc = add_params(j, p, "dparam.", mem[DPARAMS]);
     }
     if (!rc) rc = write_output(j, strata_op_spec(op));
@@ -393,11 +449,15 @@ static int apply_mixer(job *j)
     } else if (!rc) {
         rc = load_params(j, ps, mem[PARAMS]);
     }
+    void *w = mem[PARAMS], *dw = mem[DPARAMS];
+    if (!rc) rc = place_inputs(j, (strata_tensor *[]){ &x, &dy }, j->grad ? 2 : 1);
+    if (!rc) rc = place(j, &w, bytes, false);
+    if (!rc) rc = place(j, &dw, bytes, true);
     if (!rc) rc = add_output(j, "y", 3, x.shape, &mem[Y], &y);
-    if (!rc) rc = cli_status(strata_mixer_forward(m, mem[PARAMS], &x, &y), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_mixer_forward(m, w, &x, &y), CLI_ON_INPUT, NULL);
     if (!rc && j->grad) {
         rc = add_output(j, "dx", 3, x.shape, &mem[DX], &dx);
-        if (!rc) rc = cli_status(strata_mixer_backward(m, mem[PARAMS], &x, &dy, mem[DPARAMS], &dx), CLI_ON_INPUT, NULL);
+        if (!rc) rc = cli_status(strata_mixer_backward(m, w, &x, &dy, dw, &dx), CLI_ON_INPUT, NULL);
         if (!rc) rc = add_params(j, ps, "dparam.", mem[DPARAMS]);
     }
     if (!rc) rc = write_output(j, strata_mixer_spec(m));
@@ -439,6 +499,7 @@ static int run_apply(cli *c)
                       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     strata_file_close(j->in);
+    for (int i = 0; i < j->nmirror; i++) strata_device_free(j->ctx, j->mirror[i].device);
     strata_context_destroy(j->ctx);
     strata_context_destroy(j->files);
     for (int i = 0; i < j->nnames; i++) free(j->names[i]);

@@ -5,7 +5,7 @@
 
 #include <strata/mixer.h>
 
-#include "core/context.h"
+#include "core/device.h"
 
 #define X(name) extern const sti_mixer_class sti_mixer_class_##name;
 #include "registry/mixer.def"
@@ -87,8 +87,7 @@ struct strata_mixer {
 
 static strata_status allocate(const sti_graph *g, size_t bytes, void **out)
 {
-    *out = strata_alloc(g->ctx, STI_MAX(bytes, (size_t)STI_ALIGN));
-    return *out ? STRATA_OK : sti_fail(STRATA_E_MEMORY, "mixer: no memory for %zu bytes", bytes);
+    return sti_array_calloc(g->ctx, (int64_t)STI_MAX(bytes, (size_t)STI_ALIGN), 1, out);
 }
 
 static strata_status build(strata_mixer *m, const char *text, const strata_mixer_problem *p)
@@ -130,6 +129,8 @@ strata_status strata_mixer_create(const strata_context *ctx, const char *spec, c
         return sti_fail(STRATA_E_SHAPE, "mixer: batch %lld, time %lld and width %lld must be positive",
                         (long long)p.batch, (long long)p.time, (long long)p.width);
     if (!p.dtype) p.dtype = STRATA_F32;
+    if (p.dtype != STRATA_F32 && p.dtype != STRATA_F64)
+        return sti_fail(STRATA_E_DTYPE, "mixer: computes in f32 or f64, not %s", strata_dtype_name(p.dtype));
     strata_mixer *m = sti_heap(sizeof *m);
     if (!m) return sti_fail(STRATA_E_MEMORY, "mixer: no memory");
     strata_status s = sti_graph_create(ctx, p.dtype, p.batch, p.time, p.time, p.train, BASE_WIDTH, &m->g);
@@ -146,10 +147,10 @@ void strata_mixer_destroy(strata_mixer *m)
 {
     if (!m) return;
     if (m->g) {
-        strata_free(m->g->ctx, m->act);
-        strata_free(m->g->ctx, m->grad);
-        strata_free(m->g->ctx, m->saved);
-        strata_free(m->g->ctx, m->work);
+        sti_array_free(m->g->ctx, m->act);
+        sti_array_free(m->g->ctx, m->grad);
+        sti_array_free(m->g->ctx, m->saved);
+        sti_array_free(m->g->ctx, m->work);
     }
     sti_graph_destroy(m->g);
     sti_heap_free(m->spec);
@@ -209,6 +210,9 @@ static strata_status check(const strata_mixer *m, const char *name, const strata
 {
     const int64_t width = m->g->buffer[m->x].width;
     if (!t || !t->data) return sti_fail(STRATA_E_INVALID, "mixer: %s is NULL", name);
+    if (t->device != m->g->ctx->device)
+        return sti_fail(STRATA_E_DEVICE, "mixer: %s is on the %s, but the plan computes on the %s", name,
+                        t->device ? "GPU" : "CPU", m->g->ctx->device ? "GPU" : "CPU");
     if (t->dtype != m->g->dtype)
         return sti_fail(STRATA_E_DTYPE, "mixer: %s is %s, but the plan is for %s", name, strata_dtype_name(t->dtype),
                         strata_dtype_name(m->g->dtype));
@@ -248,7 +252,7 @@ static size_t bytes_of(const strata_tensor *t)
 static strata_status run(strata_mixer *m, const sti_exec *e, const strata_tensor *y)
 {
     STI_TRY(sti_graph_forward(m->g, e));
-    memcpy(y->data, sti_graph_data(m->g, e, m->y), bytes_of(y));
+    sti_array_copy(m->g->ctx, y->data, sti_graph_data(m->g, e, m->y), bytes_of(y));
     return STRATA_OK;
 }
 
@@ -272,7 +276,7 @@ strata_status strata_mixer_backward(strata_mixer *m, const void *params, const s
     sti_exec e = exec_of(m, params, x);
     e.dparams = dparams;
     e.dext[0] = dx ? dx->data : NULL;
-    memcpy(sti_graph_grad(m->g, &e, m->y), dy->data, bytes_of(dy));
+    sti_array_copy(m->g->ctx, sti_graph_grad(m->g, &e, m->y), dy->data, bytes_of(dy));
     return sti_graph_backward(m->g, &e);
 }
 

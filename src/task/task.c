@@ -165,7 +165,6 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
     sti_trainer *trainer = NULL;
     sti_task task;
     STI_TRY(sti_task_of_model(m, &json, &config, &task));
-    const sti_graph *g = m->plan->graph;
     const double start = now();
     const int64_t time = m->plan->context;
     strata_status st = check_files(&task, ndata);
@@ -177,8 +176,8 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
     }
     sti_evaluation e = { 0 };
     if (st == STRATA_OK) {
-        memcpy(trainer->params, m->params, (size_t)g->params.elements * sizeof *m->params);
-        st = sti_run_evaluate(trainer, &task, 0, true, NULL, NULL, &e);
+        st = sti_trainer_put(trainer, &(sti_trainer_copy){ .params = m->params });
+        if (st == STRATA_OK) st = sti_run_evaluate(trainer, &task, 0, true, NULL, NULL, &e);
     }
     if (st == STRATA_OK) {
         const strata_eval_result r = { .size = out->size,

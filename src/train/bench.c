@@ -68,7 +68,10 @@ strata_status strata_model_bench_create(const strata_context *ctx, const char *s
     }
     b->trainer->run.exec.stage_seconds = b->seconds;
     b->trainer->clip = 1;
-    sti_trainer_init(b->trainer, 1);
+    if ((st = sti_trainer_init(b->trainer, 1)) != STRATA_OK) {
+        strata_model_bench_destroy(b);
+        return st;
+    }
     sort_kinds(b);
     *out = b;
     return STRATA_OK;
@@ -107,14 +110,15 @@ strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *o
     strata_step_time one = { .size = out->size }, *t = &one;
     sti_trainer *r = b->trainer;
     const sti_graph *g = r->plan->graph;
-    double nats = 0, norm = 0;
-    int64_t scored = 0;
+    sti_step_sums sums;
     memset(b->seconds, 0, 4 * (size_t)g->nstage * sizeof *b->seconds);
     random_batch(b);
     const double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    STI_TRY(sti_trainer_grad(r, &nats, &scored));
+    STI_TRY(sti_trainer_grad(r));
+    STI_TRY(sti_device_wait(r->ctx));
     const double middle = now(CLOCK_MONOTONIC), cpu_middle = now(CLOCK_PROCESS_CPUTIME_ID);
-    STI_TRY(sti_trainer_update(r, ++b->step, 1, 1e-4, &norm));
+    STI_TRY(sti_trainer_update(r, ++b->step, 1e-4));
+    STI_TRY(sti_trainer_read(r, &sums));
     const double end = now(CLOCK_MONOTONIC), cpu_end = now(CLOCK_PROCESS_CPUTIME_ID);
 
     for (int32_t k = 0; k < b->nkind; k++) {
@@ -137,7 +141,7 @@ strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *o
     t->backward = middle - start - t->forward;
     t->tokens = g->batch * g->time;
     t->flops = (double)t->tokens * r->flops_token;
-    t->loss = scored > 0 ? nats / (double)scored : 0;
+    t->loss = sums.loss;
     memcpy(out, t, STI_MIN(out->size, sizeof *t));
     return STRATA_OK;
 }

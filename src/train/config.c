@@ -23,6 +23,8 @@ static const sti_key train_keys[] = {
     { "beta2", STI_KEY_NUM, "0.95", "AdamW: decay of the second moment", 0, 0.999999, NULL },
     { "eps", STI_KEY_NUM, "1e-20", "AdamW: added to the root of the second moment", 1e-30, 1, NULL },
     { "weight_decay", STI_KEY_NUM, "0", "decoupled decay of tensors with two or more dimensions", 0, 1e3, NULL },
+    { "dtype", STI_KEY_WORD, "f32", "type of the computation; bf16 needs device=cuda (parameters stay f32)", 0, 0,
+      "f32|bf16" },
     { "seed", STI_KEY_INT, "1", "fixes the initialisation and the order of the data", 0, 9e18, NULL },
     { "base_width", STI_KEY_NUM, "768", "width at which every learning-rate factor of a linear layer is 1", 1, 1e9,
       NULL },

@@ -21,10 +21,10 @@ static void take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b)
         task->cls->eval_window(task, w, time, t->tokens + b * time, t->targets + b * time);
 }
 
-static void answer(const sti_trainer *t, const sti_task *task, void *score, int64_t w, int64_t b)
+static void answer(const sti_trainer *t, const sti_task *task, void *score, const void *out, int64_t w, int64_t b)
 {
     const int64_t time = t->plan->graph->time, width = t->plan->graph->buffer[t->plan->logits].width;
-    sti_task_answer a = { .window = w, .time = time, .out = sti_trainer_outputs(t) };
+    sti_task_answer a = { .window = w, .time = time, .out = out };
     a.out += b * time * width;
     if (task->inputs) {
         a.x = (const float *)t->x + b * time * task->inputs;
@@ -46,7 +46,9 @@ static strata_status run_windows(sti_trainer *t, const sti_task *task, int64_t w
         int64_t count = 0;
         for (int64_t b = 0; b < k; b++) take(t, task, spread(done + b, windows, n), b);
         STI_TRY(sti_trainer_loss(t, k, &part, &count));
-        for (int64_t b = 0; b < k && score; b++) answer(t, task, score, spread(done + b, windows, n), b);
+        const void *given = NULL;
+        if (score) STI_TRY(sti_trainer_outputs(t, &given));
+        for (int64_t b = 0; b < k && score; b++) answer(t, task, score, given, spread(done + b, windows, n), b);
         *sum += part;
         *scored += count;
         done += k;

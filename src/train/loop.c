@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/context.h"
+#include "core/device.h"
 #include "io/atomic.h"
 #include "io/metrics.h"
 #include "train/run.h"
@@ -27,6 +27,7 @@ typedef struct run {
     sti_run_state state;
     int64_t saved;              /* step of the newest checkpoint that holds this very state, else -1 */
     double loss, lr, grad_norm; /* of the last step */
+    double read_at;             /* when the trainer's numbers were read last */
     double row_seconds;         /* training time and tokens when the last row was written */
     int64_t row_tokens;
     bool stop; /* the callback asked for it */
@@ -129,40 +130,59 @@ static void draw(const run *r, int64_t index)
 }
 
 /* ---- one step ----------------------------------------------------------------------------------------------- */
+
+/* A device runs ahead of the host: its numbers are waited for when a row, an evaluation or a checkpoint needs them, and
+ * twice a second for those who watch. */
+static bool wants_numbers(const run *r)
+{
+    const int64_t step = r->state.step;
+    return !sti_on_device(r->trainer->ctx) || finished(r) || due(step, r->log_every) || due(step, r->eval_every) ||
+           due(step, r->save_every) || now() - r->read_at > 0.5;
+}
+
+static strata_status read_numbers(run *r)
+{
+    sti_run_state *s = &r->state;
+    sti_step_sums x;
+    const double start = now();
+    STI_TRY(sti_trainer_read(r->trainer, &x));
+    r->read_at = now();
+    s->seconds += r->read_at - start;
+    if (x.failed > 0 && !isfinite(x.loss))
+        return sti_fail(STRATA_E_NUMERIC, "step %.0f: the loss is %g", x.failed, x.loss);
+    if (x.failed > 0) return sti_fail(STRATA_E_NUMERIC, "step %.0f: the gradient norm is %g", x.failed, x.norm);
+    r->loss = x.loss;
+    r->grad_norm = x.norm;
+    s->loss_sum += x.loss_sum;
+    s->loss_count += (int64_t)x.steps;
+    return STRATA_OK;
+}
+
 static strata_status take_step(run *r)
 {
     sti_trainer *t = r->trainer;
     sti_run_state *s = &r->state;
     const int64_t step = s->step + 1;
     const double start = now();
-    double sum = 0, norm = 0;
-    int64_t scored = 0;
     for (int64_t a = 0; a < r->accum; a++) {
-        double nats = 0;
-        int64_t n = 0;
         draw(r, s->step * r->accum + a);
-        STI_TRY(sti_trainer_grad(t, &nats, &n));
-        sum += nats;
-        scored += n;
-        if (!isfinite(nats))
-            return sti_fail(STRATA_E_NUMERIC, "step %lld: the loss is %g", (long long)step, nats / (double)n);
+        STI_TRY(sti_trainer_grad(t));
         if (a + 1 < r->accum && tick(r)) return sti_fail(STRATA_E_INTERRUPTED, "interrupted");
     }
-    const double lr = sti_schedule_rate(&r->schedule, step);
-    strata_status st = sti_trainer_update(t, step, r->accum, lr, &norm);
-    if (st != STRATA_OK) return sti_fail_prefix(st, "step %lld", (long long)step);
+    r->lr = sti_schedule_rate(&r->schedule, step);
+    STI_TRY(sti_trainer_update(t, step, r->lr));
 
     const int64_t tokens = r->batch * r->accum * r->time;
     s->step = step;
     s->tokens += tokens;
     s->flops += (double)tokens * t->flops_token;
     s->seconds += now() - start;
-    r->loss = scored > 0 ? sum / (double)scored : 0;
-    r->lr = lr;
-    r->grad_norm = norm;
-    s->loss_sum += r->loss;
-    s->loss_count++;
     s->pending = 1;
+    if (!wants_numbers(r)) {
+        (void)tick(r);
+        return STRATA_OK;
+    }
+    STI_TRY(read_numbers(r));
     strata_progress p = progress(r, STRATA_EVENT_STEP);
     tell(r, &p);
     return STRATA_OK;
@@ -215,6 +235,7 @@ static strata_status finish_step(run *r)
 /* Stopped by the caller: keep all that was done. */
 static strata_status interrupted(run *r)
 {
+    STI_TRY(read_numbers(r)); /* of steps that a device may still be running */
     if (r->saved != r->state.step) STI_TRY(save(r));
     return sti_fail(STRATA_E_INTERRUPTED, "interrupted after step %lld; train.resume=1 continues",
                     (long long)r->state.step);
@@ -241,6 +262,7 @@ static strata_status plan_run(run *r, const strata_context *ctx)
 {
     const strata_config *c = r->config;
     const sti_model_size size = { .batch = sti_config_int(c, "train.batch"),
+                                  .dtype = sti_config_is(c, "train.dtype", "bf16") ? STRATA_BF16 : STRATA_F32,
                                   .base_width = sti_config_num(c, "train.base_width"),
                                   .inputs = r->task->inputs,
                                   .outputs = r->task->outputs,
@@ -290,8 +312,7 @@ static strata_status begin(run *r)
                         r->dir.path, (long long)newest);
     if (newest < 0) {
         r->state = (sti_run_state){ .best_loss = HUGE_VAL };
-        sti_trainer_init(r->trainer, r->seed);
-        return STRATA_OK;
+        return sti_trainer_init(r->trainer, r->seed);
     }
     STI_TRY(sti_state_load(r->dir.path, newest, r->trainer, r->config, r->task, &r->state));
     r->saved = newest;

@@ -3,8 +3,9 @@
 /* AdamW with decoupled decay (Loshchilov and Hutter, 2019), the norm of the gradient, and learning-rate schedules.
  * Work is split into chunks that do not depend on the number of threads, so results do not either. */
 
-#include "core/context.h"
+#include "core/device.h"
 #include "core/param.h"
+#include "train/step.h"
 
 typedef struct sti_adamw {
     double beta1, beta2, eps, weight_decay;
@@ -12,9 +13,19 @@ typedef struct sti_adamw {
 
 typedef struct sti_optim sti_optim;
 
-/* For blocks of the table's layout; nothing after creation allocates. The table is borrowed until destroy. */
+/* For blocks of the table's layout and of type dtype (F32 or F64), where the context computes; nothing after creation
+ * allocates. The table is borrowed until destroy. */
 strata_status sti_optim_create(const strata_context *ctx, const sti_params *table, int32_t dtype, sti_optim **out);
 void sti_optim_destroy(sti_optim *o); /* accepts NULL */
+
+/* The end of a step, in two halves that wait for nothing: *r, *sums and the blocks lie where the context computes.
+ * close: the step's loss, its norm and the factor of the update go to *sums. update: unless sums->failed, AdamW as
+ * below; grads become 0. compute: NULL, or the bf16 copy of params, refreshed. */
+void sti_optim_close(const sti_optim *o, const sti_step_rule *r, const void *grads, sti_step_sums *sums);
+void sti_optim_update(const sti_optim *o, const sti_step_rule *r, const sti_step_sums *sums, void *grads, void *params,
+                      void *m, void *v, void *compute);
+
+/* ---- on the CPU ---- */
 
 /* Euclidean norm of all gradients, in double, tied parameters once. NaN or inf when a gradient is not finite. */
 double sti_optim_norm(const sti_optim *o, const void *grads);

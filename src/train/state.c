@@ -74,8 +74,12 @@ strata_status sti_state_save(const char *dir, int64_t file_step, const sti_train
                                            .tokens = s->tokens,
                                            .more = more.s };
         const bool whole = file_step >= 0;
-        st = sti_checkpoint_write(t->ctx, path, &t->plan->graph->params, &head, t->params, whole ? t->m : NULL,
-                                  whole ? t->v : NULL);
+        sti_trainer_copy copy;
+        st = sti_trainer_fetch(t, &copy);
+        if (st == STRATA_OK)
+            st = sti_checkpoint_write(t->ctx, path, &t->plan->graph->params, &head, copy.params, whole ? copy.m : NULL,
+                                      whole ? copy.v : NULL);
+        sti_trainer_drop(t, &copy);
     }
     sti_text_free(&more);
     sti_heap_free(path);
@@ -226,11 +230,15 @@ static strata_status load(const sti_checkpoint *k, sti_trainer *t, const strata_
     STI_TRY(compare_config(t, k, c));
     if (!sti_config_int(c, "train.accept_data")) STI_TRY(sti_state_check_files(k->json, task, false));
     STI_TRY(get_state(k, &found));
-    STI_TRY(sti_checkpoint_read(k, "", t->params));
-    STI_TRY(sti_checkpoint_read(k, "adam.m.", t->m));
-    STI_TRY(sti_checkpoint_read(k, "adam.v.", t->v));
-    *s = found;
-    return STRATA_OK;
+    sti_trainer_copy copy;
+    STI_TRY(sti_trainer_fetch(t, &copy));
+    strata_status st = sti_checkpoint_read(k, "", copy.params);
+    if (st == STRATA_OK) st = sti_checkpoint_read(k, "adam.m.", copy.m);
+    if (st == STRATA_OK) st = sti_checkpoint_read(k, "adam.v.", copy.v);
+    if (st == STRATA_OK) st = sti_trainer_put(t, &copy);
+    sti_trainer_drop(t, &copy);
+    if (st == STRATA_OK) *s = found;
+    return st;
 }
 
 strata_status sti_state_load(const char *dir, int64_t file_step, sti_trainer *t, const strata_config *c,

@@ -73,22 +73,18 @@ static double train(const golden *g, sti_trainer *t, double lr_factor)
     const int64_t accum = g->tokens.shape[1], n = g->tokens.shape[2] * g->tokens.shape[3];
     double worst = 0;
     for (int64_t step = 1; step <= g->loss.shape[0]; step++) {
-        double sum = 0, norm = 0;
-        int64_t scored = 0;
+        sti_step_sums sums;
         for (int64_t a = 0; a < accum; a++) {
-            double nats = 0;
-            int64_t count = 0;
             const int64_t at = ((step - 1) * accum + a) * n;
             memcpy(t->tokens, (const int32_t *)g->tokens.data + at, (size_t)n * sizeof(int32_t));
             memcpy(t->targets, (const int32_t *)g->targets.data + at, (size_t)n * sizeof(int32_t));
-            CHECK_OK(sti_trainer_grad(t, &nats, &count));
-            sum += nats;
-            scored += count;
+            CHECK_OK(sti_trainer_grad(t));
         }
-        CHECK_OK(sti_trainer_update(t, step, accum, sti_schedule_rate(&schedule, step), &norm));
+        CHECK_OK(sti_trainer_update(t, step, sti_schedule_rate(&schedule, step)));
+        CHECK_OK(sti_trainer_read(t, &sums));
         const double loss = ((const double *)g->loss.data)[step - 1], gold = ((const double *)g->norm.data)[step - 1];
-        worst = fmax(worst, fabs(sum / (double)scored - loss) / loss);
-        worst = fmax(worst, fabs(norm - gold) / gold);
+        worst = fmax(worst, fabs(sums.loss - loss) / loss);
+        worst = fmax(worst, fabs(sums.norm - gold) / gold);
     }
     return worst;
 }

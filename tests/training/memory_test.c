@@ -46,10 +46,9 @@ static sti_trainer *trainer(const strata_context *ctx, const char *spec)
 static void steps(sti_trainer *t, int64_t n, double *last)
 {
     for (int64_t i = 1; i <= n; i++) {
-        double nats = 0, norm = 0;
         int64_t scored = 0;
-        CHECK_OK(sti_trainer_grad(t, &nats, &scored));
-        CHECK_OK(sti_trainer_update(t, i, 1, 1e-3, &norm));
+        CHECK_OK(sti_trainer_grad(t));
+        CHECK_OK(sti_trainer_update(t, i, 1e-3));
         CHECK_OK(sti_trainer_loss(t, 3, last, &scored));
     }
 }
