@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/device.h"
 #include "core/philox.h"
 
 enum { CHUNK = 128, STREAM = 0x73616d70 /* keeps draws apart from those of training, also under one seed */ };
@@ -15,8 +16,30 @@ struct sti_session {
     sti_model_run run;
     void *chunk; /* the positions of one run: an external buffer is mutable in the walker's eyes */
     int64_t capacity, pos;
-    int64_t last; /* row of the newest logits in the output buffer */
+    float *logits; /* the newest, on the host */
+    /* On a device: its copies of the parameters and of `chunk`. */
+    void *params, *placed;
 };
+
+static int64_t outputs(const sti_session *s)
+{
+    return s->plan->graph->buffer[s->plan->logits].width;
+}
+
+static strata_status allocate(sti_session *s)
+{
+    const strata_model *m = s->model;
+    const int64_t n = m->plan->graph->params.elements,
+                  row = STI_MAX(s->plan->inputs, (int64_t)1) * s->plan->graph->chunk;
+    void *logits = NULL;
+    STI_TRY(sti_calloc(m->ctx, row, sizeof(float), &s->chunk));
+    STI_TRY(sti_calloc(m->ctx, outputs(s), sizeof *s->logits, &logits));
+    s->logits = logits;
+    if (!sti_on_device(m->ctx)) return STRATA_OK;
+    STI_TRY(sti_array_calloc(m->ctx, n, sizeof *m->params, &s->params));
+    STI_TRY(sti_array_calloc(m->ctx, row, sizeof(float), &s->placed));
+    return sti_to_device(m->ctx, s->params, m->params, (size_t)n * sizeof *m->params);
+}
 
 strata_status sti_session_create(const strata_model *m, int64_t capacity, sti_session **out)
 {
@@ -33,8 +56,7 @@ strata_status sti_session_create(const strata_model *m, int64_t capacity, sti_se
                                   .base_width = m->base_width };
     strata_status st = sti_model_plan_create(m->ctx, m->plan->spec, m->plan->vocab, &size, &s->plan);
     if (st == STRATA_OK) st = sti_model_run_create(s->plan, &s->run);
-    if (st == STRATA_OK)
-        st = sti_calloc(m->ctx, STI_MAX(s->plan->inputs, (int64_t)1) * s->plan->graph->chunk, sizeof(float), &s->chunk);
+    if (st == STRATA_OK) st = allocate(s);
     if (st != STRATA_OK) {
         sti_session_destroy(s);
         return st;
@@ -47,6 +69,9 @@ void sti_session_destroy(sti_session *s)
 {
     if (!s) return;
     strata_free(s->model->ctx, s->chunk);
+    strata_free(s->model->ctx, s->logits);
+    sti_array_free(s->model->ctx, s->params);
+    sti_array_free(s->model->ctx, s->placed);
     sti_model_run_destroy(&s->run);
     sti_model_plan_destroy(s->plan);
     sti_heap_free(s);
@@ -69,15 +94,19 @@ static strata_status feed(sti_session *s, const void *data, size_t row, int64_t 
         int64_t k = STI_MIN(n - done, s->plan->graph->chunk);
         memcpy(s->chunk, (const char *)data + (size_t)done * row, (size_t)k * row);
         sti_exec *e = &s->run.exec;
-        e->params = s->model->params;
+        e->params = s->params ? s->params : s->model->params;
         e->batch = 1;
         e->time = k;
         e->pos = &s->pos;
-        e->ext[0] = s->chunk;
+        e->ext[0] = s->placed ? s->placed : s->chunk;
+        if (s->placed) STI_TRY(sti_to_device(s->model->ctx, s->placed, s->chunk, (size_t)k * row));
         STI_TRY(sti_graph_forward(s->plan->graph, e));
-        s->last = k - 1;
         s->pos += k;
         done += k;
+        if (done < n) continue;
+        const float *all = sti_graph_data(s->plan->graph, e, s->plan->logits);
+        STI_TRY(
+            sti_to_host(s->model->ctx, s->logits, all + (k - 1) * outputs(s), (size_t)outputs(s) * sizeof *s->logits));
     }
     return STRATA_OK;
 }
@@ -113,9 +142,7 @@ int64_t sti_session_position(const sti_session *s)
 
 const float *sti_session_logits(const sti_session *s)
 {
-    if (s->pos == 0) return NULL;
-    const float *all = sti_graph_data(s->plan->graph, &s->run.exec, s->plan->logits);
-    return all + s->last * s->plan->graph->buffer[s->plan->logits].width;
+    return s->pos ? s->logits : NULL;
 }
 
 /* ---- sampling ----------------------------------------------------------------------------------------------- */
