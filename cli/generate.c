@@ -9,16 +9,18 @@ static int run_generate(cli *c)
     strata_model *m = NULL;
     strata_session *s = NULL;
     const char *prompt = cli_text(c, "prompt"), *stop = cli_text(c, "stop");
-    int64_t left = cli_int(c, "tokens"); /* a token of text is one byte */
+    const int64_t tokens = cli_int(c, "tokens");
     size_t bytes = strlen(prompt);
     if (!bytes) return cli_fail(CLI_USAGE, "generate: the prompt is empty");
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = cli_status(strata_model_load(ctx, c->arg[0], cli_flag(c, "best"), &m), CLI_ON_INPUT, NULL);
-    strata_session_config cfg = { STRATA_INIT(strata_session_config), .seed = (uint64_t)cli_int(c, "seed"),
-                                  .temperature = cli_num(c, "temperature"), .top_k = (int32_t)cli_int(c, "top-k"),
+    strata_session_config cfg = { STRATA_INIT(strata_session_config),
+                                  .seed = (uint64_t)cli_int(c, "seed"),
+                                  .temperature = cli_num(c, "temperature"),
+                                  .top_k = (int32_t)cli_int(c, "top-k"),
                                   .top_p = cli_num(c, "top-p"),
-                                  /* the session looks ahead where the stop text may begin */
-                                  .max_tokens = (int64_t)bytes + left + (stop ? (int64_t)strlen(stop) : 0),
+                                  .max_tokens = (int64_t)bytes + tokens, /* of the prompt at most one per byte */
+                                  .new_tokens = tokens,
                                   .stop = stop };
     if (cfg.temperature == 0) { /* as everywhere else: no randomness */
         cfg.temperature = 1;
@@ -33,10 +35,10 @@ static int run_generate(cli *c)
         bool ended = false;
         cli_catch_interrupts();
         if (!cli_flag(c, "only-new")) (void)fwrite(prompt, 1, bytes, stdout);
-        while (left > 0 && !rc) {
+        while (!rc) {
             char text[256];
-            size_t n = 0, cap = left < (int64_t)sizeof text ? (size_t)left : sizeof text;
-            strata_status st = strata_session_next(s, text, cap, &n);
+            size_t n = 0;
+            strata_status st = strata_session_next(s, text, sizeof text, &n);
             if (st != STRATA_OK) { /* the end of the context is an error where it was to be passed */
                 (void)putchar('\n');
                 rc = cli_status(st, CLI_ON_OUTPUT, NULL);
@@ -44,8 +46,7 @@ static int run_generate(cli *c)
                 ended = true;
                 break;
             }
-            if (!n) break; /* the stop text */
-            left -= (int64_t)n;
+            if (!n) break; /* the stop text, or the last token */
             (void)fwrite(text, 1, n, stdout);
             if (fflush(stdout) != 0) break; /* main reports it */
             if (cli_interrupted()) rc = CLI_INTERRUPTED;

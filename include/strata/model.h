@@ -57,6 +57,7 @@ typedef struct strata_session_config {
     double top_p;       /* 0: 1.0 */
     int64_t max_tokens; /* cache capacity: prompt and generated tokens together; 0: the model's context */
     const char *stop;   /* NULL, or text that ends the generation (not printed) */
+    int64_t new_tokens; /* end after so many tokens; 0: no end. A token of text is one byte or, with bpe, several */
 } strata_session_config;
 
 /** Text generation with caches. The model must outlive the session. One thread per session. */
@@ -65,7 +66,7 @@ STRATA_API strata_status strata_session_create(const strata_model *m, const stra
 STRATA_API void strata_session_destroy(strata_session *s);
 /** Feed text (prefill). @return OK | E_INVALID (empty, or foreign characters under strict=1) | E_SPACE (too long) */
 STRATA_API strata_status strata_session_prompt(strata_session *s, const char *text, size_t bytes);
-/** Sample the next token, write its bytes (not NUL-terminated). *n = 0: the stop text was reached.
+/** Sample the next token, write its bytes (not NUL-terminated). *n = 0: the stop text or new_tokens was reached.
  *  @return OK | E_SPACE (capacity or learned positions are used up) | E_NUMERIC */
 STRATA_API strata_status strata_session_next(strata_session *s, char *buf, size_t cap, size_t *n);
 

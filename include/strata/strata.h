@@ -11,5 +11,6 @@
 #include <strata/schema.h>
 #include <strata/status.h>
 #include <strata/tensor.h>
+#include <strata/tokenizer.h>
 #include <strata/train.h>
 #endif

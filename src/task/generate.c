@@ -15,6 +15,7 @@ struct strata_session {
     char *stop;    /* owned; "" when there is none */
     char *held;    /* bytes that may still become the stop text */
     size_t nstop, nheld;
+    int64_t left; /* tokens that may still be drawn */
     bool ended;
 };
 
@@ -25,6 +26,7 @@ static strata_status check(const strata_session_config *c)
     if (c->top_k < 0) return sti_fail(STRATA_E_INVALID, "top_k %d", (int)c->top_k);
     if (!(c->top_p >= 0 && c->top_p <= 1)) return sti_fail(STRATA_E_INVALID, "top_p %g", c->top_p);
     if (c->max_tokens < 0) return sti_fail(STRATA_E_INVALID, "max_tokens %lld", (long long)c->max_tokens);
+    if (c->new_tokens < 0) return sti_fail(STRATA_E_INVALID, "new_tokens %lld", (long long)c->new_tokens);
     return STRATA_OK;
 }
 
@@ -43,6 +45,7 @@ static strata_status build(const strata_model *m, const strata_session_config *c
                             .top_k = c->top_k,
                             .top_p = c->top_p > 0 ? c->top_p : 1 };
     s->unfed = -1;
+    s->left = c->new_tokens > 0 ? c->new_tokens : INT64_MAX;
     s->stop = sti_strdup(c->stop ? c->stop : "");
     s->nstop = s->stop ? strlen(s->stop) : 0;
     s->held = sti_heap(s->nstop + 2 * STI_TASK_PIECE);
@@ -112,6 +115,7 @@ static strata_status sample(strata_session *s)
     const float *logits = sti_session_logits(s->core);
     if (!logits) return sti_fail(STRATA_E_INVALID, "nothing to continue: call strata_session_prompt first");
     STI_TRY(sti_sample(logits, s->task.vocab, &s->how, (uint64_t)sti_session_position(s->core), s->work, &s->unfed));
+    s->left--;
     s->nheld += s->task.cls->decode(&s->task, s->unfed, s->held + s->nheld);
     for (size_t i = 0; s->nstop > 0 && i + s->nstop <= s->nheld; i++) {
         if (memcmp(s->held + i, s->stop, s->nstop) != 0) continue;
@@ -143,6 +147,10 @@ strata_status strata_session_next(strata_session *s, char *buf, size_t cap, size
 {
     if (!s || !buf || cap == 0 || !n) return sti_fail(STRATA_E_INVALID, "strata_session_next: no buffer");
     while (!s->ended && releasable(s) == 0) {
+        if (s->left == 0) {
+            s->ended = true;
+            break;
+        }
         strata_status st = sample(s);
         if (st == STRATA_E_SPACE && s->nheld > 0) { /* no stop text can come any more */
             release(s, s->nheld, buf, cap, n);

@@ -42,14 +42,25 @@ strata_status sti_task_class_find(const char *kind, const sti_task_class **out)
     return sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; there is \"%s\"", kind, names[0]);
 }
 
-strata_status sti_task_create(const strata_context *ctx, const strata_config *c, sti_task *t)
+/* `saved`: the metadata of the checkpoint that the task belongs to, or NULL */
+static strata_status create(const strata_context *ctx, const strata_config *c, const sti_json *saved, sti_task *t)
 {
     *t = (sti_task){ 0 };
     STI_TRY(sti_task_class_find(sti_config_task(c), &t->cls));
+    t->unit = t->cls->unit;
     t->ctx = sti_context_ref(ctx);
+    t->saved_in = saved;
+    t->saved = saved ? sti_json_get(saved, sti_json_root(saved), "saved") : NULL;
     strata_status st = t->cls->create(t, c);
+    t->saved_in = NULL;
+    t->saved = NULL;
     if (st != STRATA_OK) sti_task_destroy(t);
     return st;
+}
+
+strata_status sti_task_create(const strata_context *ctx, const strata_config *c, sti_task *t)
+{
+    return create(ctx, c, NULL, t);
 }
 
 void sti_task_destroy(sti_task *t)
@@ -108,7 +119,7 @@ strata_status sti_task_of_model(const strata_model *m, sti_json **json, strata_c
     strata_status st = sti_json_parse(m->meta, strlen(m->meta), json);
     if (st == STRATA_OK) st = strata_config_create(m->ctx, m->task, config);
     if (st == STRATA_OK) st = sti_state_config(*json, *config);
-    if (st == STRATA_OK) st = sti_task_create(m->ctx, *config, t);
+    if (st == STRATA_OK) st = create(m->ctx, *config, *json, t);
     if (st == STRATA_OK && (t->inputs != m->plan->inputs || t->outputs != m->plan->outputs))
         st = sti_fail(STRATA_E_FORMAT, "the model reads %lld and gives %lld numbers, but its task %lld and %lld",
                       (long long)m->plan->inputs, (long long)m->plan->outputs, (long long)t->inputs,
@@ -158,6 +169,16 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Losses per token do not compare over vocabularies; those per byte do. */
+static strata_status measure_bytes(const sti_task *t, sti_evaluation *e)
+{
+    const int64_t bytes = t->cls->eval_bytes ? t->cls->eval_bytes(t) : 0;
+    if (bytes == 0) return STRATA_OK;
+    if (!e->measures) STI_TRY(sti_measures_create(&e->measures));
+    const double bits = e->loss * (double)e->scored / log(2.0) / (double)bytes;
+    return sti_measures_add(e->measures, "bits_per_byte", "of text, comparable between vocabularies", 1, &bits);
+}
+
 static strata_status evaluate(const strata_model *m, const char *const *data, int32_t ndata, strata_eval_result *out)
 {
     sti_json *json = NULL;
@@ -179,13 +200,16 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
         st = sti_trainer_put(trainer, &(sti_trainer_copy){ .params = m->params });
         if (st == STRATA_OK) st = sti_run_evaluate(trainer, &task, 0, true, NULL, NULL, &e);
     }
-    if (st == STRATA_OK) {
+    if (st == STRATA_OK) st = measure_bytes(&task, &e);
+    if (st != STRATA_OK) {
+        strata_measures_destroy(e.measures);
+    } else {
         const strata_eval_result r = { .size = out->size,
                                        .nats = e.loss,
                                        .bits = task.inputs ? (double)NAN : e.loss / log(2.0),
                                        .tokens = e.scored,
                                        .seconds = now() - start,
-                                       .unit = task.cls->unit,
+                                       .unit = task.unit,
                                        .measures = e.measures };
         memcpy(out, &r, STI_MIN(out->size, sizeof r));
         if (out->size < sizeof r) strata_measures_destroy(e.measures); /* the caller knows of none */

@@ -38,6 +38,17 @@ static void put_files(sti_text *t, const sti_task *task)
     sti_text_add(t, "]");
 }
 
+/* What the task wants to keep. */
+static void put_task(sti_text *t, const sti_task *task)
+{
+    sti_text saved = { 0 };
+    if (*task->vocab_hash) sti_text_add(t, ",\"vocab_hash\":\"%s\"", task->vocab_hash);
+    if (task->cls->save) task->cls->save(task, &saved);
+    if (saved.len > 0) sti_text_add(t, ",\"saved\":%s", saved.s);
+    t->failed = t->failed || saved.failed;
+    sti_text_free(&saved);
+}
+
 static void put_state(sti_text *t, const sti_run_state *s)
 {
     const struct {
@@ -63,6 +74,7 @@ strata_status sti_state_save(const char *dir, int64_t file_step, const sti_train
     char *path = sti_checkpoint_path(dir, file_step);
     put_config(&more, c);
     put_files(&more, task);
+    put_task(&more, task);
     put_state(&more, s);
     strata_status st = path && !more.failed ? STRATA_OK : no_memory();
     if (st == STRATA_OK) {
@@ -211,6 +223,17 @@ static strata_status compare_config(const sti_trainer *t, const sti_checkpoint *
     return STRATA_OK;
 }
 
+/* No key: a vocabulary without a file. */
+static strata_status check_vocab(const sti_json *j, const sti_task *task)
+{
+    const sti_json_node *x = sti_json_get(j, sti_json_root(j), "vocab_hash");
+    const char *was = x ? sti_json_string(x) : "";
+    if (!was) return lacks("vocab_hash");
+    if (strcmp(was, task->vocab_hash) == 0) return STRATA_OK;
+    return sti_fail(STRATA_E_SPEC, "resume: the vocabulary (hash %s) is not the one that the run was started with (%s)",
+                    task->vocab_hash, was);
+}
+
 static strata_status load(const sti_checkpoint *k, sti_trainer *t, const strata_config *c, const sti_task *task,
                           sti_run_state *s)
 {
@@ -227,6 +250,7 @@ static strata_status load(const sti_checkpoint *k, sti_trainer *t, const strata_
         return sti_fail(STRATA_E_SPEC, "resume: train.base_width is %g, but the run's is %g",
                         t->plan->graph->base_width, k->base_width);
     if (!k->moments) return sti_fail(STRATA_E_FORMAT, "the checkpoint has no optimiser moments");
+    STI_TRY(check_vocab(k->json, task));
     STI_TRY(compare_config(t, k, c));
     if (!sti_config_int(c, "train.accept_data")) STI_TRY(sti_state_check_files(k->json, task, false));
     STI_TRY(get_state(k, &found));

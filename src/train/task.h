@@ -4,12 +4,13 @@
  * src/task/NAME and export `sti_task_class_NAME`. */
 
 #include "core/context.h"
+#include "io/json.h"
 #include "train/config.h"
 #include "train/measures.h"
 
 typedef struct sti_task sti_task;
 
-enum { STI_TASK_PIECE = 16 }; /* bytes of text that one token may stand for */
+enum { STI_TASK_PIECE = 1024 }; /* bytes of text that one token may stand for */
 
 typedef enum sti_task_use {
     STI_TASK_TRAIN, /* the files hold training and validation data, as the task's keys say */
@@ -53,6 +54,9 @@ typedef struct sti_task_class {
     int64_t (*eval_windows)(const sti_task *t, int64_t time);
     void (*eval_window)(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets);
     void (*eval_values)(const sti_task *t, int64_t window, int64_t time, float *x, float *y);
+    /* Bytes of text that the scored tokens of all windows stand for; 0, or NULL: a token is a byte, or there is none.
+     */
+    int64_t (*eval_bytes)(const sti_task *t);
     /* Measures of the task's own over an evaluation (NULL, all four: none). `answers` counts one window, `measure`
      * appends what came out; whole: also what needs no model, such as baselines. */
     strata_status (*score_create)(const sti_task *t, int64_t time, void **score);
@@ -63,10 +67,14 @@ typedef struct sti_task_class {
      * the task has no text. */
     strata_status (*encode)(const sti_task *t, const char *text, size_t bytes, int32_t *token, int64_t *n);
     size_t (*decode)(const sti_task *t, int32_t token, char bytes[STI_TASK_PIECE]);
+    /* Append a JSON value that checkpoints keep, or nothing; `create` finds it in t->saved when the task is made for
+     * one of them. May be NULL */
+    void (*save)(const sti_task *t, sti_text *json);
 } sti_task_class;
 
 struct sti_task {
     const sti_task_class *cls;
+    const char *unit;        /* as in the class, unless create says otherwise. static */
     strata_context *ctx;     /* shared */
     int64_t vocab;           /* of tokens; 0: the task has numbers, so many of them at a position: */
     int64_t inputs, outputs; /* read and given; 0 of tokens */
@@ -74,7 +82,10 @@ struct sti_task {
     int64_t steps;           /* of the training run, set before load; 0: not known */
     sti_task_file *file;     /* owned */
     int32_t nfile;
-    void *data; /* the class's */
+    char vocab_hash[33];        /* of the file that says what the tokens mean; "": there is none */
+    const sti_json *saved_in;   /* during create, for a checkpoint: its metadata … */
+    const sti_json_node *saved; /* … and in it what `save` wrote; NULL: there is nothing. borrowed */
+    void *data;                 /* the class's */
 };
 
 #endif

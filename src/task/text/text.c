@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include "core/philox.h"
-#include "io/text.h"
+#include "io/json.h"
 #include "io/tokenizer/tokenizer.h"
 #include "train/task.h"
 
 static const sti_key keys[] = {
-    { "tokenizer", STI_KEY_TEXT, "char96", "char96 (newline and printable ASCII), or byte", 0, 0, NULL },
+    { "tokenizer", STI_KEY_TEXT, "char96", "char96 (newline and printable ASCII), byte, or bpe", 0, 0, NULL },
+    { "vocab", STI_KEY_TEXT, "", "MERGES[,IDS.json]: the vocabulary of bpe, from strata tokenizer train or GPT-2's", 0,
+      0, NULL },
     { "strict", STI_KEY_BOOL, "0", "1: characters that the tokenizer lacks are an error", 0, 0, NULL },
     { "val_fraction", STI_KEY_NUM, "0.05", "last part of the text, kept for validation", 1e-6, 0.9, NULL },
     { "val", STI_KEY_TEXT, "", "PATH[,PATH]: validation files; then val_fraction is not used", 0, 0, NULL },
@@ -18,13 +20,13 @@ static const sti_key keys[] = {
 enum { STREAM = 0x74657874 }; /* of the random windows */
 
 typedef struct text {
-    const sti_tokenizer_class *tok;
+    sti_tokenizer *tok;
     bool strict;
     double val_fraction;
-    char *val_paths;    /* owned; "" when there are none */
-    sti_corpus part[2]; /* training files (encoded in place), validation files */
-    const uint8_t *train, *val;
-    int64_t ntrain, nval;
+    char *val_paths; /* owned; "" when there are none */
+    sti_ids part[2]; /* training files, validation files */
+    const sti_ids *val;
+    int64_t ntrain, val_from, nval;
 } text;
 
 static strata_status no_memory(void)
@@ -32,17 +34,46 @@ static strata_status no_memory(void)
     return sti_fail(STRATA_E_MEMORY, "out of memory");
 }
 
+/* The tokenizer that a checkpoint was trained with: from the texts in it. */
+static strata_status restore_tokenizer(const sti_task *t, const char *kind, sti_tokenizer **out)
+{
+    const sti_json *j = t->saved_in;
+    const sti_json_node *list = sti_json_get(j, t->saved, "vocab");
+    sti_tokenizer_text source[STI_TOKEN_FILES];
+    int32_t n = 0;
+    for (const sti_json_node *x = list ? sti_json_first(j, list) : NULL; x; x = sti_json_next(j, x), n++) {
+        const sti_json_node *name = sti_json_get(j, x, "name"), *body = sti_json_get(j, x, "text");
+        const char *known = name ? sti_json_string(name) : NULL;
+        if (n == STI_TOKEN_FILES || !known || !body || body->type != STI_JSON_STRING)
+            return sti_fail(STRATA_E_FORMAT, "the metadata's \"vocab\" is not a list of names and texts");
+        source[n] = (sti_tokenizer_text){ .name = known, .text = body->text, .bytes = body->len };
+    }
+    return sti_tokenizer_restore(kind, source, n, out);
+}
+
+static strata_status open_tokenizer(const sti_task *t, const strata_config *c, sti_tokenizer **out)
+{
+    const char *kind = strata_config_get(c, "text.tokenizer"), *files = strata_config_get(c, "text.vocab");
+    const sti_tokenizer_class *known = NULL;
+    strata_status st = sti_tokenizer_find(kind, &known);
+    if (st != STRATA_OK) return sti_fail_prefix(st, "text.tokenizer");
+    st = t->saved ? restore_tokenizer(t, kind, out) : sti_tokenizer_open(kind, files, out);
+    return st == STRATA_OK ? st : sti_fail_prefix(st, "text.vocab");
+}
+
 static strata_status create(sti_task *t, const strata_config *c)
 {
     text *x = sti_heap(sizeof *x);
     if (!x) return no_memory();
     t->data = x;
-    strata_status st = sti_tokenizer_find(strata_config_get(c, "text.tokenizer"), &x->tok);
-    if (st != STRATA_OK) return sti_fail_prefix(st, "text.tokenizer");
+    STI_TRY(open_tokenizer(t, c, &x->tok));
+    for (size_t i = 0; i < STI_COUNT(x->part); i++) x->part[i].width = x->tok->width;
     x->strict = sti_config_int(c, "text.strict") != 0;
     x->val_fraction = sti_config_num(c, "text.val_fraction");
     x->val_paths = sti_strdup(strata_config_get(c, "text.val"));
     t->vocab = x->tok->vocab;
+    if (x->tok->width > 1) t->unit = "token";
+    memcpy(t->vocab_hash, x->tok->hash, sizeof t->vocab_hash);
     return x->val_paths ? STRATA_OK : no_memory();
 }
 
@@ -51,7 +82,8 @@ static void destroy(sti_task *t)
     text *x = t->data;
     if (!x) return;
     sti_heap_free(x->val_paths);
-    for (size_t i = 0; i < STI_COUNT(x->part); i++) sti_corpus_free(&x->part[i]);
+    for (size_t i = 0; i < STI_COUNT(x->part); i++) sti_ids_free(&x->part[i]);
+    sti_tokenizer_close(x->tok);
     sti_heap_free(x);
     t->data = NULL;
 }
@@ -92,25 +124,30 @@ static strata_status remember(sti_task *t, const sti_corpus_file *f, int32_t val
     return STRATA_OK;
 }
 
-/* Load files and turn their text into ids, in place: one byte per token. */
-static strata_status read_part(sti_task *t, sti_corpus *c, const char *const *path, int32_t npath, int32_t validation)
+/* Load files and turn their text into ids. Where an id fits into a byte they take the place of the text. */
+static strata_status read_part(sti_task *t, sti_ids *ids, const char *const *path, int32_t npath, int32_t validation)
 {
     const text *x = t->data;
-    size_t used = 0;
-    STI_TRY(sti_corpus_load(path, npath, STI_CORPUS_LIMIT, c));
-    for (int32_t i = 0; i < c->count; i++) {
-        const sti_corpus_file *f = &c->file[i];
-        sti_token_counts n = { 0 };
-        if (f->bytes == 0) return sti_fail(STRATA_E_FORMAT, "%s: the text is empty", f->path);
-        STI_TRY(remember(t, f, validation));
-        strata_status st = x->tok->encode(c->text + f->offset, f->bytes, x->strict, c->text + f->offset, &n);
-        if (st != STRATA_OK) return sti_fail_prefix(st, "%s", f->path);
-        report(t, f->path, &n);
-        memmove(c->text + used, c->text + f->offset, (size_t)n.tokens);
-        used += (size_t)n.tokens;
+    sti_corpus c = { 0 };
+    STI_TRY(sti_corpus_load(path, npath, STI_CORPUS_LIMIT, &c));
+    const uint8_t *from = c.text;
+    strata_status st = STRATA_OK;
+    if (ids->width == 1) {
+        ids->id = c.text;
+        ids->cap = (int64_t)c.bytes;
+        c.text = NULL; /* moved */
     }
-    c->bytes = used;
-    return STRATA_OK;
+    for (int32_t i = 0; i < c.count && st == STRATA_OK; i++) {
+        const sti_corpus_file *f = &c.file[i];
+        sti_token_counts n = { 0 };
+        st = f->bytes > 0 ? remember(t, f, validation) : sti_fail(STRATA_E_FORMAT, "%s: the text is empty", f->path);
+        if (st != STRATA_OK) break;
+        st = x->tok->cls->encode(x->tok, from + f->offset, f->bytes, x->strict, ids, &n);
+        if (st != STRATA_OK) st = sti_fail_prefix(st, "%s", f->path);
+        if (st == STRATA_OK) report(t, f->path, &n);
+    }
+    sti_corpus_free(&c);
+    return st;
 }
 
 /* text.val: paths separated by commas */
@@ -137,20 +174,17 @@ static strata_status read_validation(sti_task *t, text *x)
 /* Where training and validation lie. */
 static strata_status split(text *x, sti_task_use use)
 {
-    const int64_t n = (int64_t)x->part[0].bytes;
-    x->train = x->part[0].text;
+    const int64_t n = x->part[0].count;
+    x->val = &x->part[0];
     if (use == STI_TASK_EVAL) {
-        x->val = x->train;
         x->nval = n;
-        x->ntrain = 0;
     } else if (*x->val_paths) {
         x->ntrain = n;
-        x->val = x->part[1].text;
-        x->nval = (int64_t)x->part[1].bytes;
+        x->val = &x->part[1];
+        x->nval = x->val->count;
     } else {
         x->nval = (int64_t)(x->val_fraction * (double)n);
-        x->ntrain = n - x->nval;
-        x->val = x->train + x->ntrain;
+        x->val_from = x->ntrain = n - x->nval;
     }
     if (x->nval >= 2) return STRATA_OK;
     return sti_fail(STRATA_E_SHAPE, "the validation text has %lld tokens; at least 2 are needed", (long long)x->nval);
@@ -176,11 +210,9 @@ static void batch(const sti_task *t, uint64_t seed, int64_t index, int64_t nbatc
     const text *x = t->data;
     for (int64_t b = 0; b < nbatch; b++) {
         const uint64_t draw = (uint64_t)index * (uint64_t)nbatch + (uint64_t)b;
-        const uint8_t *p = x->train + sti_below(seed, STREAM, draw, (uint64_t)(x->ntrain - time));
-        for (int64_t i = 0; i < time; i++) {
-            tokens[b * time + i] = p[i];
-            targets[b * time + i] = p[i + 1];
-        }
+        const int64_t at = (int64_t)sti_below(seed, STREAM, draw, (uint64_t)(x->ntrain - time));
+        sti_ids_copy(&x->part[0], at, time, tokens + b * time);
+        sti_ids_copy(&x->part[0], at + 1, time, targets + b * time);
     }
 }
 
@@ -193,31 +225,67 @@ static int64_t eval_windows(const sti_task *t, int64_t time)
 static void eval_window(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets)
 {
     const text *x = t->data;
-    const uint8_t *p = x->val + window * time;
-    const int64_t n = STI_MIN(time, x->nval - 1 - window * time);
-    for (int64_t i = 0; i < time; i++) { /* the last window is filled up with tokens that nothing scored can see */
-        tokens[i] = i < n ? p[i] : 0;
-        targets[i] = i < n ? p[i + 1] : -1;
+    const int64_t from = x->val_from + window * time, n = STI_MIN(time, x->nval - 1 - window * time);
+    sti_ids_copy(x->val, from, n, tokens);
+    sti_ids_copy(x->val, from + 1, n, targets);
+    for (int64_t i = n; i < time; i++) { /* the last window is filled up with tokens that nothing scored can see */
+        tokens[i] = 0;
+        targets[i] = -1;
     }
+}
+
+static int64_t eval_bytes(const sti_task *t)
+{
+    const text *x = t->data;
+    uint8_t piece[STI_TOKEN_BYTES];
+    int64_t bytes = 0;
+    if (x->tok->width == 1) return 0;
+    for (int64_t i = 1; i < x->nval; i++) {
+        int32_t id = 0;
+        sti_ids_copy(x->val, x->val_from + i, 1, &id);
+        bytes += (int64_t)x->tok->cls->decode(x->tok, id, piece);
+    }
+    return bytes;
 }
 
 /* ---- generation --------------------------------------------------------------------------------------------- */
 static strata_status encode(const sti_task *t, const char *s, size_t bytes, int32_t *token, int64_t *n)
 {
     const text *x = t->data;
+    sti_ids ids = { .width = x->tok->width };
     sti_token_counts count = { 0 };
-    strata_status st = sti_tokenizer_encode_i32(x->tok, (const uint8_t *)s, bytes, x->strict, token, &count);
+    strata_status st = x->tok->cls->encode(x->tok, (const uint8_t *)s, bytes, x->strict, &ids, &count);
     if (st == STRATA_E_FORMAT) st = sti_fail_prefix(STRATA_E_INVALID, "prompt");
-    if (st != STRATA_OK) return st;
-    report(t, "prompt", &count);
-    *n = count.tokens;
-    return STRATA_OK;
+    if (st == STRATA_OK) {
+        report(t, "prompt", &count);
+        sti_ids_copy(&ids, 0, ids.count, token);
+        *n = ids.count;
+    }
+    sti_ids_free(&ids);
+    return st;
 }
 
 static size_t decode(const sti_task *t, int32_t token, char bytes[STI_TASK_PIECE])
 {
     const text *x = t->data;
-    return x->tok->decode(token, (uint8_t *)bytes);
+    return x->tok->cls->decode(x->tok, token, (uint8_t *)bytes);
+}
+
+/* The vocabulary files go into the checkpoint. */
+static void save(const sti_task *t, sti_text *json)
+{
+    const text *x = t->data;
+    if (x->tok->sources == 0) return;
+    sti_text_add(json, "{\"vocab\":[");
+    for (int32_t i = 0; i < x->tok->sources; i++) {
+        const sti_tokenizer_source *s = &x->tok->source[i];
+        sti_text_add(json, "%s{\"name\":", i ? "," : "");
+        sti_json_put_string(json, s->name, strlen(s->name));
+        sti_text_add(json, ",\"text\":");
+        sti_json_put_string(json, s->text, s->bytes);
+        sti_text_add(json, "}");
+    }
+    sti_text_add(json, "]}");
 }
 
 _Static_assert((int)STI_TASK_PIECE >= (int)STI_TOKEN_BYTES, "a token's bytes fit into a piece");
@@ -233,6 +301,8 @@ const sti_task_class sti_task_class_text = {
     .batch = batch,
     .eval_windows = eval_windows,
     .eval_window = eval_window,
+    .eval_bytes = eval_bytes,
     .encode = encode,
     .decode = decode,
+    .save = save,
 };

@@ -2,16 +2,21 @@
 
 #include "io/tokenizer/tokenizer.h"
 
-static strata_status encode(const uint8_t *text, size_t n, bool strict, uint8_t *ids, sti_token_counts *counts)
+static strata_status encode(const sti_tokenizer *t, const uint8_t *text, size_t n, bool strict, sti_ids *ids,
+                            sti_token_counts *counts)
 {
+    (void)t;
     (void)strict; /* nothing is foreign */
-    if (n > 0) memmove(ids, text, n);
+    STI_TRY(sti_ids_reserve(ids, (int64_t)n));
+    if (n > 0) memmove((uint8_t *)ids->id + ids->count, text, n);
+    ids->count += (int64_t)n;
     counts->tokens += (int64_t)n;
     return STRATA_OK;
 }
 
-static size_t decode(int32_t id, uint8_t *out)
+static size_t decode(const sti_tokenizer *t, int32_t id, uint8_t *out)
 {
+    (void)t;
     out[0] = (uint8_t)id;
     return 1;
 }

@@ -13,8 +13,12 @@ static strata_status refuse(const uint8_t *s, size_t k, int64_t line, int64_t co
                     (long long)line, (long long)col, hex);
 }
 
-static strata_status encode(const uint8_t *text, size_t n, bool strict, uint8_t *ids, sti_token_counts *counts)
+static strata_status encode(const sti_tokenizer *t, const uint8_t *text, size_t n, bool strict, sti_ids *ids,
+                            sti_token_counts *counts)
 {
+    (void)t;
+    STI_TRY(sti_ids_reserve(ids, (int64_t)n));
+    uint8_t *to = (uint8_t *)ids->id + ids->count;
     int64_t line = 1;
     size_t out = 0, start = 0; /* of the line */
     for (size_t i = 0; i < n;) {
@@ -42,15 +46,17 @@ static strata_status encode(const uint8_t *text, size_t n, bool strict, uint8_t 
             }
             c = QUESTION;
         }
-        ids[out++] = c; /* out <= i: writing over the text itself is safe */
+        to[out++] = c; /* out <= i: writing over the text itself is safe */
         i += k;
     }
+    ids->count += (int64_t)out;
     counts->tokens += (int64_t)out;
     return STRATA_OK;
 }
 
-static size_t decode(int32_t id, uint8_t *out)
+static size_t decode(const sti_tokenizer *t, int32_t id, uint8_t *out)
 {
+    (void)t;
     out[0] = id == NEWLINE ? '\n' : (uint8_t)(id + 0x20 - 1);
     return 1;
 }
