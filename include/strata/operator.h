@@ -33,7 +33,8 @@ typedef struct strata_param_info {
 /** Plan an operator. Parameter memory is the caller's and is passed to each call.
  *  @param spec kind and keys, "mlr ranks=8,4 parts=1,2"; rows= and cols= may stand in it
  *  @param rows,cols output and input width; 0: from the spec  @param max_count most rows of x in one call
- *  @param dtype STRATA_F32 | STRATA_F64  @param out [owned by the caller] NULL on failure
+ *  @param dtype STRATA_F32 | STRATA_F64, on a device also STRATA_BF16 (sums and dparams are then f32)  @param out
+ * [owned by the caller] NULL on failure
  *  @return OK | E_SPEC | E_SHAPE | E_DTYPE | E_MEMORY | E_UNSUPPORTED */
 STRATA_API strata_status strata_op_create(const strata_context *ctx, const char *spec, int64_t rows, int64_t cols,
                                           int64_t max_count, int32_t dtype, strata_op **out);
@@ -60,7 +61,7 @@ STRATA_API strata_status strata_op_init(const strata_op *op, uint64_t seed, void
 /** y = alpha * A x + beta * y, or with A^T (mode T, H). beta = 0 never reads y.
  *  @param x [in] (count, cols), or (count, rows) for T  @param y [in,out], must not overlap x
  *  @param work strata_op_work_bytes bytes aligned to 64, or NULL for the operator's own (then one thread at a time)
- *  @return OK | E_SHAPE | E_DTYPE | E_INVALID.  Allocates: never. */
+ *  @return OK | E_SHAPE | E_DTYPE | E_DEVICE | E_INVALID.  Allocates: never. */
 STRATA_API strata_status strata_op_apply(const strata_op *op, const void *params, int32_t mode, double alpha,
                                          const strata_tensor *x, double beta, const strata_tensor *y, void *work);
 /** Gradients of <dy, A x>: dparams += , dx = A^T dy (or += when accumulate). dparams or dx may be NULL.

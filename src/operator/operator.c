@@ -7,6 +7,8 @@
 
 #include <strata/operator.h>
 
+#include "operator/operator_cuda.h"
+
 /* ---- registry ---------------------------------------------------------------------------------------------------- */
 
 #define X(name) extern const sti_op_class sti_op_class_##name;
@@ -53,16 +55,26 @@ strata_status sti_op_factor(sti_op_plan *p, const char *name, int32_t ndim, cons
                           p->base_width / in / factors);
 }
 
-strata_status sti_op_reserve(sti_op_plan *p, int64_t count, int64_t width, size_t *at)
+static strata_status reserve(sti_op_plan *p, int32_t dtype, int64_t count, int64_t width, size_t *at)
 {
     int64_t n, bytes, total;
-    if (!sti_mul_i64(count, width, &n) || !sti_mul_i64(n, (int64_t)strata_dtype_size(p->dtype), &bytes) ||
+    if (!sti_mul_i64(count, width, &n) || !sti_mul_i64(n, (int64_t)strata_dtype_size(dtype), &bytes) ||
         !sti_add_i64(bytes, STI_ALIGN + (int64_t)p->work, &total))
         return sti_fail(STRATA_E_SHAPE, "%s: %lld rows of %lld numbers of workspace overflow", p->cls->kind,
                         (long long)count, (long long)width);
     if (at) *at = p->work;
     p->work += sti_round_up((size_t)bytes, STI_ALIGN);
     return STRATA_OK;
+}
+
+strata_status sti_op_reserve(sti_op_plan *p, int64_t count, int64_t width, size_t *at)
+{
+    return reserve(p, p->dtype, count, width, at);
+}
+
+strata_status sti_op_reserve_sums(sti_op_plan *p, int64_t count, int64_t width, size_t *at)
+{
+    return reserve(p, sti_sum_type(p->dtype), count, width, at);
 }
 
 int64_t sti_op_spec_size(const sti_spec *spec, const char *key)
@@ -190,8 +202,9 @@ strata_status sti_op_plan_create_zero(const strata_context *ctx, const sti_spec 
     *out = NULL;
     const sti_op_class *cls = sti_op_class_find(spec->kind);
     if (!cls) return unknown_kind(spec->kind);
-    if (dtype != STRATA_F32 && dtype != STRATA_F64)
-        return sti_fail(STRATA_E_DTYPE, "%s: computes in f32 or f64, not %s", cls->kind, strata_dtype_name(dtype));
+    if (dtype != STRATA_F32 && dtype != STRATA_F64 && !(dtype == STRATA_BF16 && sti_on_device(ctx)))
+        return sti_fail(STRATA_E_DTYPE, "%s: computes in f32 or f64%s, not %s", cls->kind,
+                        sti_on_device(ctx) ? " or bf16" : "", strata_dtype_name(dtype));
     if (rows < 0 || cols < 0 || max_count < 1 || max_count > INT32_MAX)
         return sti_fail(STRATA_E_SHAPE, "%s: rows %lld, cols %lld, max_count %lld", cls->kind, (long long)rows,
                         (long long)cols, (long long)max_count);
@@ -259,7 +272,7 @@ const void *sti_op_child_params(const sti_op_plan *p, int32_t i, const void *par
 
 void *sti_op_child_grads(const sti_op_plan *p, int32_t i, void *dparams)
 {
-    return sti_op_at(p, dparams, p->child_base[i]);
+    return sti_op_sum_at(p, dparams, p->child_base[i]);
 }
 
 strata_status sti_op_set_children(sti_op_plan *p, const char *name)
@@ -325,7 +338,7 @@ strata_status strata_op_create(const strata_context *ctx, const char *spec, int6
     }
     if (s == STRATA_OK) {
         op->work_bytes = op->plan->work;
-        s = sti_calloc(ctx, (int64_t)STI_MAX(op->work_bytes, 1), 1, &op->work);
+        s = sti_array_calloc(ctx, (int64_t)STI_MAX(op->work_bytes, 1), 1, &op->work);
     }
     if (s == STRATA_OK && !(op->text = sti_op_text(op->plan, false, true))) s = no_memory();
     sti_spec_free(tree);
@@ -340,7 +353,7 @@ strata_status strata_op_create(const strata_context *ctx, const char *spec, int6
 void strata_op_destroy(strata_op *op)
 {
     if (!op) return;
-    if (op->work) strata_free(op->plan->ctx, op->work);
+    if (op->work) sti_array_free(op->plan->ctx, op->work);
     sti_heap_free(op->text);
     sti_op_plan_destroy(op->plan);
     sti_heap_free(op);
@@ -396,8 +409,24 @@ strata_status strata_op_init(const strata_op *op, uint64_t seed, void *params)
 {
     if (!op) return null_argument();
     if (!params && op->plan->params.count) return sti_fail(STRATA_E_INVALID, "operator: params is NULL");
-    if (params) sti_params_init(&op->plan->params, params, op->plan->dtype, seed, 0);
-    return STRATA_OK;
+    if (!params) return STRATA_OK;
+    const sti_op_plan *p = op->plan;
+    if (!sti_on_device(p->ctx)) {
+        sti_params_init(&p->params, params, p->dtype, seed, 0);
+        return STRATA_OK;
+    }
+    const int32_t type = sti_sum_type(p->dtype); /* drawn on the host */
+    const size_t e = strata_dtype_size(type), n = (size_t)p->params.elements;
+    void *drawn = sti_heap(n * e), *copy = NULL;
+    strata_status s = drawn ? sti_array_calloc(p->ctx, (int64_t)n, e, &copy) : no_memory();
+    if (s == STRATA_OK) {
+        sti_params_init(&p->params, drawn, type, seed, 0);
+        s = sti_to_device(p->ctx, copy, drawn, n * e);
+    }
+    if (s == STRATA_OK) sti_array_convert(p->ctx, params, p->dtype, copy, type, (int64_t)n);
+    sti_array_free(p->ctx, copy);
+    sti_heap_free(drawn);
+    return s;
 }
 
 /* A (count, width) view of the operator's type whose rows do not overlap; *count is set, or compared when >= 0. */
@@ -409,7 +438,10 @@ static strata_status check_view(const strata_op *op, const char *name, const str
     if (t->dtype != op->plan->dtype)
         return sti_fail(STRATA_E_DTYPE, "%s: %s is %s, the operator %s", kind, name, strata_dtype_name(t->dtype),
                         strata_dtype_name(op->plan->dtype));
-    if (t->device != STRATA_CPU) return sti_fail(STRATA_E_UNSUPPORTED, "%s: %s is not on the CPU", kind, name);
+    if (t->device != op->plan->ctx->device)
+        return sti_fail(STRATA_E_DEVICE, "%s: %s is on device %s, the operator on %s", kind, name,
+                        t->device == STRATA_CUDA ? "cuda" : "cpu",
+                        op->plan->ctx->device == STRATA_CUDA ? "cuda" : "cpu");
     if (t->ndim != 2) return sti_fail(STRATA_E_SHAPE, "%s: %s has %d dimensions, not 2", kind, name, t->ndim);
     if (t->shape[1] != width || t->shape[0] < 0)
         return sti_fail(STRATA_E_SHAPE, "%s: %s is (%lld, %lld), but its rows hold %lld numbers", kind, name,
@@ -478,6 +510,22 @@ strata_status strata_op_grad(const strata_op *op, const void *params, const stra
     return STRATA_OK;
 }
 
+/* a[i][first + i] = 1 for the n rows of a (n, rows) */
+static void ones(const sti_op_plan *p, int64_t n, int64_t first, void *a)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        sti_op_ones_cuda(p->ctx, p->dtype, n, p->rows + 1, sti_op_at(p, a, first));
+        return;
+    }
+#endif
+    for (int64_t i = 0; i < n; i++)
+        if (p->dtype == STRATA_F32)
+            ((float *)a)[i * (p->rows + 1) + first] = 1;
+        else
+            ((double *)a)[i * (p->rows + 1) + first] = 1;
+}
+
 /* Row i of A is A^T e_i: the transpose is applied to panels of the identity. */
 strata_status strata_op_to_dense(const strata_op *op, const void *params, const strata_tensor *a, void *work)
 {
@@ -495,12 +543,8 @@ strata_status strata_op_to_dense(const strata_op *op, const void *params, const 
     for (int64_t i0 = 0; i0 < p->rows; i0 += op->eye_rows) {
         const int64_t n = STI_MIN(op->eye_rows, p->rows - i0);
         strata_tensor eye = strata_view2(mine + op->eye, p->dtype, n, p->rows);
-        memset(eye.data, 0, (size_t)(n * p->rows) * e);
-        for (int64_t i = 0; i < n; i++)
-            if (p->dtype == STRATA_F32)
-                ((float *)eye.data)[i * p->rows + i0 + i] = 1;
-            else
-                ((double *)eye.data)[i * p->rows + i0 + i] = 1;
+        sti_array_zero(p->ctx, eye.data, (size_t)(n * p->rows) * e);
+        ones(p, n, i0, eye.data);
         const strata_tensor rows = sti_op_rows(&v, i0, n);
         sti_op_apply(p, params, STI_T, 1.0, &eye, 0.0, &rows, mine);
     }

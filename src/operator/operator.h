@@ -4,6 +4,7 @@
  * the width, the last dimension is contiguous. A class lives in its own folder and exports `sti_op_class_NAME`. */
 
 #include "core/context.h"
+#include "core/device.h"
 #include "core/graph.h"
 #include "core/param.h"
 #include "core/spec.h"
@@ -46,7 +47,7 @@ struct sti_op_plan {
     strata_context *ctx; /* shared */
     sti_values *values;  /* resolved; the canonical text prints them */
     int64_t rows, cols, max_count;
-    int32_t dtype;       /* F32 or F64 */
+    int32_t dtype;       /* F32 or F64; on a device BF16 too, with sums and dparams in f32 */
     double base_width;   /* learning-rate multipliers are base_width / fan_in, divided by the number of factors */
     sti_params params;   /* offsets relative to the operator's block */
     size_t work;         /* bytes for max_count rows, any call */
@@ -76,6 +77,8 @@ void *sti_op_child_grads(const sti_op_plan *p, int32_t i, void *dparams);
 strata_status sti_op_set_children(sti_op_plan *p, const char *name);
 /* Grow p->work by count * width elements (rounded up to a cache line); *at, unless NULL, receives their offset. */
 strata_status sti_op_reserve(sti_op_plan *p, int64_t count, int64_t width, size_t *at);
+/* The same in numbers of the type of sums. */
+strata_status sti_op_reserve_sums(sti_op_plan *p, int64_t count, int64_t width, size_t *at);
 /* rows= or cols= written in a spec; 0: not written. */
 int64_t sti_op_spec_size(const sti_spec *spec, const char *key);
 /* "AxB,CxD" (A*B = rows, C*D = cols) or, when the text is empty, the divisor pairs nearest the square root; f = A B C D
@@ -100,9 +103,14 @@ static inline const void *sti_op_param_at(const sti_op_plan *p, const void *para
 {
     return (const char *)params + (size_t)p->params.p[i].offset * strata_dtype_size(p->dtype);
 }
+/* Gradients of parameters are in the type of sums (f32 for bf16). */
+static inline void *sti_op_sum_at(const sti_op_plan *p, void *base, int64_t elements)
+{
+    return base ? (char *)base + (size_t)elements * strata_dtype_size(sti_sum_type(p->dtype)) : NULL;
+}
 static inline void *sti_op_grad_at(const sti_op_plan *p, void *dparams, int32_t i)
 {
-    return sti_op_at(p, dparams, p->params.p[i].offset);
+    return sti_op_sum_at(p, dparams, p->params.p[i].offset);
 }
 
 /* ---- for everybody ---------------------------------------------------------------------------------------------- */

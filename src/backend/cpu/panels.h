@@ -18,6 +18,12 @@ static inline int64_t sti_panel_rows(const strata_context *ctx, int64_t count, i
     return each > 32 ? each : STI_MIN(32, most);
 }
 
+/* The same where panels follow one another, each with all threads. */
+static inline int64_t sti_serial_rows(const strata_context *ctx, int64_t count, int64_t most)
+{
+    return sti_on_device(ctx) ? STI_MAX(count, 1) : most;
+}
+
 /* Rows of scratch that all threads of a call need together: thread t's begins at row t * panel. */
 static inline int64_t sti_panel_scratch(const strata_context *ctx, int64_t max_count, int64_t most)
 {

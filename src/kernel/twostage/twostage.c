@@ -5,6 +5,7 @@
 #include "backend/cpu/panels.h"
 #include "core/real.h"
 #include "kernel/gemm.h"
+#include "kernel/twostage/twostage_device.h"
 #include "kernel/twostage/twostage_isa.h"
 
 enum { LARGE = 160 * 160 };     /* weights of a block from which a library's product is as fast as a fused one */
@@ -55,6 +56,12 @@ static int64_t fused_work(const sti_twostage *t)
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
     t->loops = NULL;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(t->ctx)) {
+        sti_twostage_device_plan(t, max_count, scratch);
+        return;
+    }
+#endif
     const bool small = t->p * t->q <= LARGE && t->r * t->s <= LARGE, even = t->group == 1 || t->q == t->n2 * t->group;
     if (t->dtype == STRATA_F32 && small && even)
         for (size_t i = 0; !t->loops && variants[i]; i++)
@@ -410,6 +417,12 @@ static void fused_grad(const sti_twostage *t, const void *w1, const void *w2, co
 void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
                         const strata_tensor *x, double beta, const strata_tensor *y, void *work)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(t->ctx)) {
+        sti_twostage_device_apply(t, w1, w2, transposed, alpha, x, beta, y, work);
+        return;
+    }
+#endif
     if (t->loops) {
         job j = { t, w1, w2, transposed, alpha, beta, x, y, work, 0 };
         sti_panels(t->ctx, x->shape[0], sti_panel_rows(t->ctx, x->shape[0], t->panel), fused_panel, &j);
@@ -424,6 +437,12 @@ void sti_twostage_grad(const sti_twostage *t, const void *w1, const void *w2, co
                        const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
                        const strata_tensor *dx, void *work)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(t->ctx)) {
+        sti_twostage_device_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work);
+        return;
+    }
+#endif
     if (t->loops) {
         fused_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work);
         return;

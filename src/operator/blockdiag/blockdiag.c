@@ -33,8 +33,8 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
 {
     const int64_t n = sti_value_int(p->values, "blocks"), m = p->rows / n, k = p->cols / n;
     if (dparams)
-        sti_gemm_batch(p->ctx, p->dtype, true, false, m, k, x->shape[0], 1.0, dy->data, dy->stride[0], m, x->data,
-                       x->stride[0], k, 1.0, dparams, k, m * k, n);
+        sti_gemm_sum_batch(p->ctx, p->dtype, true, false, m, k, x->shape[0], 1.0, dy->data, dy->stride[0], m, x->data,
+                           x->stride[0], k, 1.0, dparams, k, m * k, n);
     if (dx) apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
 }
 

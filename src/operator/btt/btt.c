@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernel/twostage/twostage.h"
+#include "operator/btt/btt_cuda.h"
 #include "operator/operator.h"
 
 static const sti_key keys[] = {
@@ -23,7 +24,8 @@ typedef struct plan_data {
     sti_twostage stage;
     bool cap;
     double tau[2];  /* the RMS that each core may have */
-    size_t grad_at; /* cap: place of the capped cores' gradients in the workspace */
+    size_t grad_at; /* cap: places in the workspace: gradients of the capped cores; on a device also these cores and */
+    size_t core_at, scale_at; /* their factors and mean squares */
 } plan_data;
 
 static strata_status size(sti_op_plan *p)
@@ -65,7 +67,12 @@ static strata_status plan(sti_op_plan *p)
     sti_twostage_plan(&q->stage, p->max_count, &scratch);
     p->flops = 2.0 * (double)s * ((double)p->cols * (double)b + (double)p->rows * (double)c);
     STI_TRY(sti_op_reserve(p, scratch, q->stage.width, NULL));
-    return q->cap ? sti_op_reserve(p, p->params.elements, 1, &q->grad_at) : STRATA_OK;
+    if (q->cap) STI_TRY(sti_op_reserve_sums(p, p->params.elements, 1, &q->grad_at));
+    if (q->cap && sti_on_device(p->ctx)) {
+        STI_TRY(sti_op_reserve(p, p->params.elements, 1, &q->core_at));
+        STI_TRY(sti_op_reserve_sums(p, 2, 2, &q->scale_at));
+    }
+    return STRATA_OK;
 }
 
 static double value(const sti_op_plan *p, const void *a, int64_t i)
@@ -88,10 +95,45 @@ static double cap_factor(const sti_op_plan *p, const void *params, int k, double
     return over > 1 ? 1 / over : 1;
 }
 
+#if STRATA_HAVE_CUDA
+/* The capped cores, in the workspace: their factors stay on the device. */
+static const void *capped(const sti_op_plan *p, const void *params, void *work)
+{
+    const plan_data *q = p->data;
+    void *core = (char *)work + q->core_at, *scale = (char *)work + q->scale_at;
+    for (int k = CORE_R; k <= CORE_L; k++)
+        sti_btt_cap_cuda(p->ctx, p->dtype, p->params.p[k].count, q->tau[k], sti_op_param_at(p, params, k),
+                         sti_op_sum_at(p, scale, 2 * k), sti_op_at(p, core, p->params.p[k].offset));
+    return core;
+}
+
+static void grad_capped(const sti_op_plan *p, const void *params, const strata_tensor *x, const strata_tensor *dy,
+                        void *dparams, const strata_tensor *dx, double beta, void *work)
+{
+    const plan_data *q = p->data;
+    const void *core = capped(p, params, work);
+    void *raw = (char *)work + q->grad_at, *scale = (char *)work + q->scale_at;
+    sti_array_zero(p->ctx, raw, (size_t)p->params.elements * strata_dtype_size(sti_sum_type(p->dtype)));
+    sti_twostage_grad(&q->stage, sti_op_param_at(p, core, CORE_R), sti_op_param_at(p, core, CORE_L), x, dy,
+                      sti_op_grad_at(p, raw, CORE_R), sti_op_grad_at(p, raw, CORE_L), 1.0, beta, dx, work);
+    for (int k = CORE_R; k <= CORE_L; k++)
+        sti_btt_cap_grad_cuda(p->ctx, p->dtype, p->params.p[k].count, sti_op_param_at(p, params, k),
+                              sti_op_sum_at(p, scale, 2 * k), sti_op_grad_at(p, raw, k), sti_op_grad_at(p, dparams, k));
+}
+#endif
+
 static void apply(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
                   double beta, const strata_tensor *y, void *work)
 {
     const plan_data *q = p->data;
+#if STRATA_HAVE_CUDA
+    if (q->cap && sti_on_device(p->ctx)) {
+        const void *core = capped(p, params, work);
+        sti_twostage_apply(&q->stage, sti_op_param_at(p, core, CORE_R), sti_op_param_at(p, core, CORE_L), mode != STI_N,
+                           alpha, x, beta, y, work);
+        return;
+    }
+#endif
     double square;
     const double f = cap_factor(p, params, CORE_R, &square) * cap_factor(p, params, CORE_L, &square);
     sti_twostage_apply(&q->stage, sti_op_param_at(p, params, CORE_R), sti_op_param_at(p, params, CORE_L), mode != STI_N,
@@ -133,6 +175,12 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
                           sti_op_grad_at(p, dparams, CORE_L), 1.0, beta, dx, work);
         return;
     }
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        grad_capped(p, params, x, dy, dparams, dx, beta, work);
+        return;
+    }
+#endif
     double square_r, square_l;
     const double fr = cap_factor(p, params, CORE_R, &square_r), fl = cap_factor(p, params, CORE_L, &square_l);
     void *raw = (char *)work + q->grad_at;

@@ -22,8 +22,8 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
                  void *dparams, const strata_tensor *dx, int acc, void *work)
 {
     if (dparams)
-        sti_gemm(p->ctx, p->dtype, true, false, p->rows, p->cols, x->shape[0], 1.0, dy->data, dy->stride[0], x->data,
-                 x->stride[0], 1.0, dparams, p->cols);
+        sti_gemm_sum(p->ctx, p->dtype, true, false, p->rows, p->cols, x->shape[0], 1.0, dy->data, dy->stride[0],
+                     x->data, x->stride[0], 1.0, dparams, p->cols);
     if (dx) apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
 }
 

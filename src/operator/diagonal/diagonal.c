@@ -1,6 +1,7 @@
 #include "backend/cpu/panels.h"
 #include "core/real.h"
 #include "operator/operator.h"
+#include "operator/operator_cuda.h"
 
 enum { PANEL = 256, WIDE = 32 };
 
@@ -35,17 +36,38 @@ static void apply(const sti_op_plan *p, const void *params, sti_mode mode, doubl
                   double beta, const strata_tensor *y, void *work)
 {
     (void)mode, (void)work;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        sti_op_scale_cuda(p->ctx, p->dtype, x->shape[0], p->rows, alpha, params, x->data, x->stride[0], beta, y->data,
+                          y->stride[0]);
+        return;
+    }
+#endif
     if (p->dtype == STRATA_F32)
         apply_f32(p, params, alpha, x, beta, y);
     else
         apply_f64(p, params, alpha, x, beta, y);
 }
 
+static void sum_grad(const sti_op_plan *p, const strata_tensor *x, const strata_tensor *dy, void *dparams)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        sti_op_columns_cuda(p->ctx, p->dtype, x->shape[0], p->rows, dy->data, dy->stride[0], x->data, x->stride[0],
+                            dparams);
+        return;
+    }
+#endif
+    if (p->dtype == STRATA_F32)
+        grad_f32(p, x, dy, dparams);
+    else
+        grad_f64(p, x, dy, dparams);
+}
+
 static void grad(const sti_op_plan *p, const void *params, const strata_tensor *x, const strata_tensor *dy,
                  void *dparams, const strata_tensor *dx, int acc, void *work)
 {
-    if (dparams && p->dtype == STRATA_F32) grad_f32(p, x, dy, dparams);
-    if (dparams && p->dtype == STRATA_F64) grad_f64(p, x, dy, dparams);
+    if (dparams) sum_grad(p, x, dy, dparams);
     if (dx) apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
 }
 

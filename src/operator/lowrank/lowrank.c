@@ -28,7 +28,8 @@ static strata_status plan(sti_op_plan *p)
     STI_TRY(sti_op_factor(p, "U", 2, (const int64_t[]){ p->rows, r }, r, p->rows, 2, true));
     STI_TRY(sti_op_factor(p, "V", 2, (const int64_t[]){ p->cols, r }, p->cols, r, 2, false));
     const int64_t apply_rows = sti_panel_scratch(p->ctx, p->max_count, PANEL);
-    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, PANEL)), r, NULL);
+    const int64_t grad_rows = STI_MIN(p->max_count, sti_serial_rows(p->ctx, p->max_count, PANEL));
+    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * grad_rows), r, NULL);
 }
 
 typedef struct job {
@@ -71,16 +72,17 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
         return;
     }
-    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, PANEL) * r);
-    for (int64_t first = 0; first < count; first += PANEL) {
-        const int64_t n = STI_MIN(PANEL, count - first);
+    const int64_t panel = sti_serial_rows(p->ctx, count, PANEL);
+    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, panel) * r);
+    for (int64_t first = 0; first < count; first += panel) {
+        const int64_t n = STI_MIN(panel, count - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dyp = sti_op_rows(dy, first, n);
         sti_gemm(p->ctx, p->dtype, false, false, n, r, p->cols, 1.0, xp.data, xp.stride[0], v, r, 0.0, z, r);
         sti_gemm(p->ctx, p->dtype, false, false, n, r, p->rows, 1.0, dyp.data, dyp.stride[0], u, r, 0.0, dz, r);
-        sti_gemm(p->ctx, p->dtype, true, false, p->rows, r, n, 1.0, dyp.data, dyp.stride[0], z, r, 1.0,
-                 sti_op_grad_at(p, dparams, U), r);
-        sti_gemm(p->ctx, p->dtype, true, false, p->cols, r, n, 1.0, xp.data, xp.stride[0], dz, r, 1.0,
-                 sti_op_grad_at(p, dparams, V), r);
+        sti_gemm_sum(p->ctx, p->dtype, true, false, p->rows, r, n, 1.0, dyp.data, dyp.stride[0], z, r, 1.0,
+                     sti_op_grad_at(p, dparams, U), r);
+        sti_gemm_sum(p->ctx, p->dtype, true, false, p->cols, r, n, 1.0, xp.data, xp.stride[0], dz, r, 1.0,
+                     sti_op_grad_at(p, dparams, V), r);
         if (dx) {
             const strata_tensor dxp = sti_op_rows(dx, first, n);
             sti_gemm(p->ctx, p->dtype, false, true, n, p->cols, r, 1.0, dz, r, v, r, acc ? 1.0 : 0.0, dxp.data,

@@ -104,7 +104,8 @@ static strata_status plan(sti_op_plan *p)
     p->flops = 2.0 * (double)d->rank * (double)(p->rows + p->cols);
     STI_TRY(add_params(p, d));
     const int64_t apply_rows = sti_panel_scratch(p->ctx, p->max_count, PANEL);
-    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * STI_MIN(p->max_count, PANEL)), d->width, NULL);
+    const int64_t grad_rows = STI_MIN(p->max_count, sti_serial_rows(p->ctx, p->max_count, PANEL));
+    return sti_op_reserve(p, STI_MAX(apply_rows, 2 * grad_rows), d->width, NULL);
 }
 
 /* Z[level] (rows, parts * rank) = X blockdiag(F): F is C for x, B for y. */
@@ -172,9 +173,9 @@ static void factor_grad(const sti_op_plan *p, bool rows_side, const strata_tenso
     for (int32_t l = 0; l < d->levels; l++) {
         const level *v = &d->level[l];
         const int64_t n = rows_side ? v->m : v->n;
-        sti_gemm_batch(p->ctx, p->dtype, true, false, n, v->rank, x->shape[0], 1.0, x->data, x->stride[0], n,
-                       (const char *)z + (size_t)v->z * strata_dtype_size(p->dtype), d->width, v->rank, 1.0,
-                       sti_op_at(p, df, v->col), d->rank, n * d->rank, v->parts);
+        sti_gemm_sum_batch(p->ctx, p->dtype, true, false, n, v->rank, x->shape[0], 1.0, x->data, x->stride[0], n,
+                           (const char *)z + (size_t)v->z * strata_dtype_size(p->dtype), d->width, v->rank, 1.0,
+                           sti_op_sum_at(p, df, v->col), d->rank, n * d->rank, v->parts);
     }
 }
 
@@ -188,9 +189,10 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         return;
     }
     const int64_t count = x->shape[0];
-    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, PANEL) * d->width);
-    for (int64_t first = 0; first < count; first += PANEL) {
-        const int64_t n = STI_MIN(PANEL, count - first);
+    const int64_t panel = sti_serial_rows(p->ctx, count, PANEL);
+    void *z = work, *dz = sti_op_at(p, work, STI_MIN(count, panel) * d->width);
+    for (int64_t first = 0; first < count; first += panel) {
+        const int64_t n = STI_MIN(panel, count - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dyp = sti_op_rows(dy, first, n);
         inner(p, c, false, &xp, z);
         inner(p, b, true, &dyp, dz);

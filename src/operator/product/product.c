@@ -1,5 +1,6 @@
 #include <stdio.h>
 
+#include "backend/cpu/panels.h"
 #include "operator/operator.h"
 
 enum { PANEL = 512, MAX_TERMS = 64 };
@@ -103,7 +104,7 @@ static strata_status plan(sti_op_plan *p)
 {
     STI_TRY(size(p));
     plan_data *d = p->data;
-    const int64_t count = STI_MIN(p->max_count, PANEL);
+    const int64_t count = STI_MIN(p->max_count, sti_serial_rows(p->ctx, p->max_count, PANEL));
     int64_t widest = 1;
     p->yes = STI_PROP_ORTHOGONAL | STI_PROP_LOWER | STI_PROP_UPPER | STI_PROP_DIAGONAL;
     for (int32_t i = 0; i < d->n; i++) {
@@ -158,8 +159,9 @@ static void panel_transposed(const sti_op_plan *p, const void *params, double al
 static void apply(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
                   double beta, const strata_tensor *y, void *work)
 {
-    for (int64_t first = 0; first < x->shape[0]; first += PANEL) {
-        const int64_t n = STI_MIN(PANEL, x->shape[0] - first);
+    const int64_t panel = sti_serial_rows(p->ctx, x->shape[0], PANEL);
+    for (int64_t first = 0; first < x->shape[0]; first += panel) {
+        const int64_t n = STI_MIN(panel, x->shape[0] - first);
         const strata_tensor xp = sti_op_rows(x, first, n), yp = sti_op_rows(y, first, n);
         if (mode != STI_N) {
             panel_transposed(p, params, alpha, &xp, beta, &yp, work);
@@ -179,8 +181,9 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         apply(p, params, STI_T, 1.0, dy, acc ? 1.0 : 0.0, dx, work);
         return;
     }
-    for (int64_t first = 0; first < x->shape[0]; first += PANEL) {
-        const int64_t n = STI_MIN(PANEL, x->shape[0] - first);
+    const int64_t panel = sti_serial_rows(p->ctx, x->shape[0], PANEL);
+    for (int64_t first = 0; first < x->shape[0]; first += panel) {
+        const int64_t n = STI_MIN(panel, x->shape[0] - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dxp = dx ? sti_op_rows(dx, first, n) : xp;
         strata_tensor g = sti_op_rows(dy, first, n);
         advance(p, params, &xp, work);
