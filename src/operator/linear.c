@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "backend/cpu/panels.h"
+#include "core/device.h"
 #include "core/real.h"
+#include "operator/linear_cuda.h"
 #include "operator/operator.h"
 
 enum { WIDE = 64, GROUP = 64 };
@@ -35,6 +37,42 @@ static strata_tensor rows_of(const sti_op_plan *p, const void *data, int64_t cou
     return strata_view2((void *)(uintptr_t)data, p->dtype, count, width);
 }
 
+/* The bias, and its gradient, in the type of sums. */
+static const void *bias_of(const linear *l, const sti_io *io)
+{
+    return (const char *)io->master +
+           (size_t)l->op->params.p[l->bias].offset * strata_dtype_size(sti_sum_type(l->op->dtype));
+}
+static void *bias_grad_of(const linear *l, const sti_io *io)
+{
+    return (char *)io->dparams +
+           (size_t)l->op->params.p[l->bias].offset * strata_dtype_size(sti_sum_type(l->op->dtype));
+}
+
+static void add_bias(const linear *l, const sti_io *io, int64_t count, void *out)
+{
+    const sti_op_plan *p = l->op;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        sti_bias_add_cuda(p->ctx, p->dtype, count, p->rows, bias_of(l, io), out);
+        return;
+    }
+#endif
+    (p->dtype == STRATA_F32 ? add_bias_f32 : add_bias_f64)(p->ctx, bias_of(l, io), count, p->rows, out);
+}
+
+static void bias_grad(const linear *l, const sti_io *io, int64_t count)
+{
+    const sti_op_plan *p = l->op;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(p->ctx)) {
+        sti_bias_grad_cuda(p->ctx, p->dtype, count, p->rows, io->dout[0], bias_grad_of(l, io), io->work);
+        return;
+    }
+#endif
+    (p->dtype == STRATA_F32 ? bias_grad_f32 : bias_grad_f64)(p->ctx, io->dout[0], count, p->rows, bias_grad_of(l, io));
+}
+
 static strata_status forward(const sti_stage *s, const sti_io *io)
 {
     const linear *l = s->plan;
@@ -42,9 +80,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
     const int64_t count = io->batch * io->time;
     const strata_tensor x = rows_of(p, io->in[0], count, p->cols), y = rows_of(p, io->out[0], count, p->rows);
     sti_op_apply(p, io->params, STI_N, 1.0, &x, 0.0, &y, io->work);
-    if (l->bias >= 0)
-        (p->dtype == STRATA_F32 ? add_bias_f32 : add_bias_f64)(p->ctx, sti_op_param_at(p, io->params, l->bias), count,
-                                                               p->rows, y.data);
+    if (l->bias >= 0) add_bias(l, io, count, io->out[0]);
     return STRATA_OK;
 }
 
@@ -56,9 +92,7 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const strata_tensor x = rows_of(p, io->in[0], count, p->cols), dy = rows_of(p, io->dout[0], count, p->rows);
     const strata_tensor dx = rows_of(p, io->din[0], count, p->cols);
     sti_op_grad(p, io->params, &x, &dy, io->dparams, io->din[0] ? &dx : NULL, io->acc[0], io->work);
-    if (l->bias >= 0 && io->dparams)
-        (p->dtype == STRATA_F32 ? bias_grad_f32 : bias_grad_f64)(p->ctx, dy.data, count, p->rows,
-                                                                 sti_op_grad_at(p, io->dparams, l->bias));
+    if (l->bias >= 0 && io->dparams) bias_grad(l, io, count);
     return STRATA_OK;
 }
 
@@ -121,6 +155,10 @@ static int32_t add(sti_graph *g, const char *name, const sti_spec *spec, int64_t
     }
     if (read_in) as_embedding(l->op);
     const int32_t out = sti_graph_buffer(g, rows);
+    size_t work = l->op->work; /* free again when the bias's gradient is summed */
+#if STRATA_HAVE_CUDA
+    if (l->bias >= 0 && sti_on_device(g->ctx)) work = STI_MAX(work, sti_bias_work_cuda(g->dtype, rows));
+#endif
     const sti_stage_desc d = {
         .cls = &linear_class,
         .plan = l,
@@ -131,7 +169,7 @@ static int32_t add(sti_graph *g, const char *name, const sti_spec *spec, int64_t
         .in = { in },
         .out = { out },
         .keep_in = 1,
-        .work = l->op->work,
+        .work = work,
     };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
 }

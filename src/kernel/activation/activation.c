@@ -3,7 +3,9 @@
 #include <math.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
+#include "kernel/activation/activation_cuda.h"
 #include "kernel/activation/activation_f32.h"
 #include "kernel/activation/activation_isa.h"
 
@@ -34,6 +36,12 @@ static void *at_out(void *p, int64_t i, int32_t dtype)
 
 void sti_act_forward(const strata_context *ctx, int32_t dtype, sti_act act, int64_t n, const void *x, void *y)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_act_forward_cuda(ctx, dtype, (int)act, n, x, y);
+        return;
+    }
+#endif
     const sti_act_loops *l = loops_of(ctx, dtype);
     const int64_t blocks = sti_ceil_div(n, BLOCK);
 #pragma omp parallel for num_threads(sti_threads_for(ctx, blocks, 4))
@@ -44,6 +52,12 @@ void sti_act_forward(const strata_context *ctx, int32_t dtype, sti_act act, int6
 void sti_act_backward(const strata_context *ctx, int32_t dtype, sti_act act, int64_t n, const void *x, const void *dy,
                       void *dx, int acc)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_act_backward_cuda(ctx, dtype, (int)act, n, x, dy, dx, acc);
+        return;
+    }
+#endif
     const sti_act_loops *l = loops_of(ctx, dtype);
     const int64_t blocks = sti_ceil_div(n, BLOCK);
 #pragma omp parallel for num_threads(sti_threads_for(ctx, blocks, 4))
@@ -54,6 +68,12 @@ void sti_act_backward(const strata_context *ctx, int32_t dtype, sti_act act, int
 
 void sti_gate_forward(const strata_context *ctx, int32_t dtype, int64_t n, const void *a, const void *b, void *y)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_gate_forward_cuda(ctx, dtype, n, a, b, y);
+        return;
+    }
+#endif
     const sti_act_loops *l = loops_of(ctx, dtype);
     const int64_t blocks = sti_ceil_div(n, BLOCK);
 #pragma omp parallel for num_threads(sti_threads_for(ctx, blocks, 4))
@@ -65,6 +85,12 @@ void sti_gate_forward(const strata_context *ctx, int32_t dtype, int64_t n, const
 void sti_gate_backward(const strata_context *ctx, int32_t dtype, int64_t n, const void *a, const void *b,
                        const void *dy, void *da, int acca, void *db, int accb)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_gate_backward_cuda(ctx, dtype, n, a, b, dy, da, acca, db, accb);
+        return;
+    }
+#endif
     const sti_act_loops *l = loops_of(ctx, dtype);
     const int64_t blocks = sti_ceil_div(n, BLOCK);
 #pragma omp parallel for num_threads(sti_threads_for(ctx, blocks, 4))

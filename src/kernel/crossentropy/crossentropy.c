@@ -6,7 +6,9 @@
 
 #include "backend/cpu/threads.h"
 #include "backend/cpu/vexp.h"
+#include "core/device.h"
 #include "core/real.h"
+#include "kernel/crossentropy/crossentropy_cuda.h"
 #include "kernel/crossentropy/crossentropy_isa.h"
 
 #define REAL float
@@ -40,6 +42,12 @@ static void put(int32_t dtype, void *p, int64_t i, double v)
 strata_status sti_crossentropy_forward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t vocab,
                                        const void *logits, const int32_t *target, void *lse, void *out)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_crossentropy_forward_cuda(ctx, dtype, rows, vocab, logits, target, lse, out);
+        return STRATA_OK;
+    }
+#endif
     for (int64_t i = 0; i < rows; i++)
         if (target[i] < -1 || target[i] >= vocab)
             return sti_fail(STRATA_E_INVALID, "cross-entropy: target %d of row %lld is outside the vocabulary of %lld",
@@ -60,6 +68,12 @@ strata_status sti_crossentropy_forward(const strata_context *ctx, int32_t dtype,
 void sti_crossentropy_backward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t vocab,
                                const void *logits, const int32_t *target, const void *lse, void *dlogits, int acc)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_crossentropy_backward_cuda(ctx, dtype, rows, vocab, logits, target, lse, dlogits, acc);
+        return;
+    }
+#endif
     const sti_ce_loops *l = loops_of(ctx, dtype);
     const size_t row = (size_t)vocab * strata_dtype_size(dtype);
     int64_t counted = 0;

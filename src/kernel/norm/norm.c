@@ -1,7 +1,9 @@
 #include "kernel/norm/norm.h"
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
+#include "kernel/norm/norm_cuda.h"
 #include "kernel/norm/norm_isa.h"
 
 #define REAL float
@@ -27,14 +29,33 @@ static int64_t chunk_rows(int64_t rows)
     return STI_MAX(CHUNK_ROWS, sti_ceil_div(rows, CHUNKS));
 }
 
-size_t sti_norm_work(int64_t width)
+#if STRATA_HAVE_CUDA
+static sti_norm_shape shape_of(const sti_norm *n, int64_t rows)
 {
+    return (sti_norm_shape){ rows, n->width, n->stride ? n->stride : n->width, n->eps, n->center };
+}
+#endif
+
+size_t sti_norm_work(const strata_context *ctx, int64_t width)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) return sti_norm_work_cuda(width);
+#else
+    (void)ctx;
+#endif
     return (size_t)CHUNKS * 2 * (size_t)width * sizeof(double);
 }
 
 void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
                       const void *gain, const void *bias, void *y, void *stat)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        const sti_norm_shape shape = shape_of(n, rows);
+        sti_norm_forward_cuda(ctx, dtype, &shape, x, gain, n->bias ? bias : NULL, y, stat);
+        return;
+    }
+#endif
     const sti_norm_loops *l = loops_of(ctx, dtype);
     const int64_t span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
     const size_t e = strata_dtype_size(dtype), row = (size_t)(n->stride ? n->stride : n->width) * e;
@@ -58,6 +79,13 @@ void sti_norm_backward(const strata_context *ctx, int32_t dtype, const sti_norm 
                        const void *gain, const void *stat, const void *dy, void *dx, int acc, void *dgain, void *dbias,
                        void *work)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        const sti_norm_shape shape = shape_of(n, rows);
+        sti_norm_backward_cuda(ctx, dtype, &shape, x, gain, stat, dy, dx, acc, dgain, n->bias ? dbias : NULL, work);
+        return;
+    }
+#endif
     const sti_norm_loops *l = loops_of(ctx, dtype);
     const int64_t w = n->width, span = chunk_rows(rows), chunks = sti_ceil_div(rows, span);
     const size_t e = strata_dtype_size(dtype), row = (size_t)(n->stride ? n->stride : w) * e;

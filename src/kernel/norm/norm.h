@@ -13,18 +13,18 @@ typedef struct sti_norm {
     bool bias;
 } sti_norm;
 
-/* y (rows, width) from x (rows, width); y may be x. stat (rows, 2), of the same type: mean and 1/std
- * of each row, what backward needs besides x; NULL: not wanted. bias is not read unless n->bias. Threads: the
- * context's; rows are computed alone. */
+/* y (rows, width) from x (rows, width); y may be x. stat (rows, 2): mean and 1/std of each row, what backward needs
+ * besides x; NULL: not wanted. bias is not read unless n->bias. gain, bias and stat, and dgain and dbias below, are of
+ * the type of sums (f32 for bf16). Threads: the context's; rows are computed alone. */
 void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
                       const void *gain, const void *bias, void *y, void *stat);
 /* dx is set, or += when acc (NULL: not wanted); dgain and dbias are added to (NULL: not wanted). The sums over the rows
- * run in fixed chunks, then over the chunks in order: same bits for every number of threads.
- * work: sti_norm_work bytes. */
+ * run in fixed chunks, then over the chunks in order: same bits for every number of threads (on a device: in chunks
+ * that its number of processors fixes). work: sti_norm_work bytes. */
 void sti_norm_backward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
                        const void *gain, const void *stat, const void *dy, void *dx, int acc, void *dgain, void *dbias,
                        void *work);
-size_t sti_norm_work(int64_t width);
+size_t sti_norm_work(const strata_context *ctx, int64_t width);
 
 /* Leaf stage over buffer `in`, whose width is heads * n->width. Parameters NAME.weight (init 1) and, with n->bias,
  * NAME.bias (init 0), shared by the heads. Returns the output buffer. */

@@ -1,7 +1,7 @@
 /* The kernel as a leaf stage: rows are the heads of every token; a head has one slice, or several. */
 #include <stdio.h>
 
-#include "core/context.h"
+#include "core/device.h"
 #include "kernel/norm/norm.h"
 
 typedef struct stage_plan {
@@ -19,7 +19,7 @@ static int64_t heads_of(const sti_stage *s)
 typedef struct slice {
     sti_norm n;
     int64_t rows;
-    size_t columns, gain, bias, stat; /* bytes */
+    size_t columns, gain, bias, stat; /* bytes; parameters and statistics are of the type of sums */
 } slice;
 
 static slice first_slice(const sti_stage *s, const sti_io *io)
@@ -33,10 +33,10 @@ static bool set_slice(const sti_stage *s, slice *c, int32_t k)
 {
     const stage_plan *p = s->plan;
     const sti_params *t = &s->graph->params;
-    const size_t e = strata_dtype_size(s->graph->dtype);
+    const size_t e = strata_dtype_size(sti_sum_type(s->graph->dtype));
     if (k == p->slices) return false;
     if (k) {
-        c->columns += (size_t)p->width[k - 1] * e;
+        c->columns += (size_t)p->width[k - 1] * strata_dtype_size(s->graph->dtype);
         c->stat += (size_t)c->rows * 2 * e;
     }
     c->n.width = p->width[k];
@@ -51,7 +51,7 @@ static strata_status norm_forward(const sti_stage *s, const sti_io *io)
     slice c = first_slice(s, io);
     for (int32_t k = 0; set_slice(s, &c, k); k++)
         sti_norm_forward(s->graph->ctx, s->graph->dtype, &c.n, c.rows, (const char *)io->in[0] + c.columns,
-                         (const char *)io->params + c.gain, (const char *)io->params + c.bias,
+                         (const char *)io->master + c.gain, (const char *)io->master + c.bias,
                          (char *)io->out[0] + c.columns, s->saved ? (char *)io->saved + c.stat : NULL);
     return STRATA_OK;
 }
@@ -62,7 +62,7 @@ static strata_status norm_backward(const sti_stage *s, const sti_io *io)
     for (int32_t k = 0; set_slice(s, &c, k); k++) {
         char *d = io->dparams;
         sti_norm_backward(s->graph->ctx, s->graph->dtype, &c.n, c.rows, (const char *)io->in[0] + c.columns,
-                          (const char *)io->params + c.gain, (const char *)io->saved + c.stat,
+                          (const char *)io->master + c.gain, (const char *)io->saved + c.stat,
                           (const char *)io->dout[0] + c.columns, io->din[0] ? (char *)io->din[0] + c.columns : NULL,
                           io->acc[0], d ? d + c.gain : NULL, d && c.n.bias ? d + c.bias : NULL, io->work);
     }
@@ -131,8 +131,8 @@ static int32_t add(sti_graph *g, const char *name, const sti_norm *n, int32_t sl
                                    .in = { in },
                                    .out = { out },
                                    .keep_in = 1,
-                                   .saved = (size_t)(rows * slices) * 2 * strata_dtype_size(g->dtype),
-                                   .work = sti_norm_work(widest) };
+                                   .saved = (size_t)(rows * slices) * 2 * strata_dtype_size(sti_sum_type(g->dtype)),
+                                   .work = sti_norm_work(g->ctx, widest) };
         if (sti_graph_add(g, &d) < 0) out = -1;
     }
     sti_params_free(&params);

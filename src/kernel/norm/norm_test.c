@@ -90,8 +90,8 @@ static double difference(strata_context *ctx, const sti_norm *n, double *p)
 static void gradients(void)
 {
     static double work[1 << 14];
-    CHECK(sti_norm_work(WIDTH) <= sizeof work);
     strata_context *ctx = context("threads=1");
+    CHECK(sti_norm_work(ctx, WIDTH) <= sizeof work);
     for (size_t k = 0; k < STI_COUNT(kinds); k++) {
         const sti_norm *n = &kinds[k];
         fill();

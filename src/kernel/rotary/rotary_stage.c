@@ -35,7 +35,7 @@ int32_t sti_graph_rotary(sti_graph *g, const char *name, int32_t levels, const i
 {
     if (g->status || in < 0) return -1;
     sti_rotary *r;
-    strata_status s = sti_rotary_create(g->dtype, levels, rank, base, g->time, &r);
+    strata_status s = sti_rotary_create(g->ctx, g->dtype, levels, rank, base, g->time, &r);
     if (!s && g->buffer[in].width % sti_rotary_width(r) != 0) {
         s = sti_fail(STRATA_E_SHAPE, "%s: width %lld is not a multiple of the head's %lld", name,
                      (long long)g->buffer[in].width, (long long)sti_rotary_width(r));

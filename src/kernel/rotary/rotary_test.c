@@ -40,7 +40,7 @@ static void values(void)
     fill();
     formula(pos);
     for (int i = 0; i < N; i++) y[i] = (double)(yf[i] = NAN);
-    CHECK_OK(sti_rotary_create(STRATA_F64, 3, rank, 10000, CAPACITY, &r));
+    CHECK_OK(sti_rotary_create(ctx, STRATA_F64, 3, rank, 10000, CAPACITY, &r));
     CHECK_OK(sti_rotary_apply(ctx, r, BATCH, TIME, HEADS, pos, false, false, x, y));
     near_all("f64", y, STRATA_F64, ref, scale, N, 4, CAPACITY);
     CHECK_OK(sti_rotary_apply(ctx, r, BATCH, TIME, HEADS, pos, true, false, y, z));
@@ -50,12 +50,12 @@ static void values(void)
     const int64_t late[] = { 0, CAPACITY - TIME + 1 };
     CHECK_STATUS(sti_rotary_apply(ctx, r, BATCH, TIME, HEADS, late, false, false, x, y), STRATA_E_SPACE);
     sti_rotary_destroy(r);
-    CHECK_OK(sti_rotary_create(STRATA_F32, 3, rank, 10000, CAPACITY, &r));
+    CHECK_OK(sti_rotary_create(ctx, STRATA_F32, 3, rank, 10000, CAPACITY, &r));
     CHECK_OK(sti_rotary_apply(ctx, r, BATCH, TIME, HEADS, pos, false, false, xf, yf));
     near_all("f32", yf, STRATA_F32, ref, scale, N, 4, 1);
     sti_rotary_destroy(r);
     const int64_t odd[] = { 4, 3 };
-    CHECK_STATUS(sti_rotary_create(STRATA_F32, 2, odd, 10000, 4, &r), STRATA_E_SHAPE);
+    CHECK_STATUS(sti_rotary_create(ctx, STRATA_F32, 2, odd, 10000, 4, &r), STRATA_E_SHAPE);
     CHECK_ERROR_TEXT("rank 3 of level 2 is not even");
     strata_context_destroy(ctx);
 }

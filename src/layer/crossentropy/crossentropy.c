@@ -1,5 +1,5 @@
 #include "kernel/crossentropy/crossentropy.h"
-
+#include "core/device.h"
 #include "layer/layer.h"
 
 static strata_status forward(const sti_stage *s, const sti_io *io)
@@ -37,7 +37,7 @@ int32_t sti_graph_cross_entropy(sti_graph *g, const char *name, int32_t logits, 
                                    strata_dtype_name(g->buffer[targets].dtype), (long long)g->buffer[targets].width));
         return -1;
     }
-    const int32_t out = sti_graph_buffer(g, 2);
+    const int32_t out = sti_graph_sum_buffer(g, 2);
     const sti_stage_desc d = { .cls = &crossentropy_class,
                                .name = name,
                                .nin = 2,
@@ -46,7 +46,7 @@ int32_t sti_graph_cross_entropy(sti_graph *g, const char *name, int32_t logits, 
                                .out = { out },
                                .keep_in = 3,
                                .no_grad = 2,
-                               .saved = (size_t)(g->batch * g->time) * strata_dtype_size(g->dtype) };
+                               .saved = (size_t)(g->batch * g->time + 1) * strata_dtype_size(sti_sum_type(g->dtype)) };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
 }
 

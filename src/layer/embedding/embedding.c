@@ -1,6 +1,8 @@
 #include <string.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
+#include "layer/embedding/embedding_cuda.h"
 #include "layer/layer.h"
 
 enum { SLICE = 16 }; /* columns of one backward task: a cache line of f32 */
@@ -16,6 +18,12 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
     const int32_t *token = io->in[0];
     const int64_t rows = io->batch * io->time;
     const size_t row = (size_t)t->width * strata_dtype_size(s->graph->dtype);
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) { /* ids on a device were checked before their upload */
+        sti_embedding_forward_cuda(s->graph->ctx, s->graph->dtype, rows, t->width, token, io->params, io->out[0]);
+        return STRATA_OK;
+    }
+#endif
     for (int64_t i = 0; i < rows; i++)
         if (token[i] < 0 || token[i] >= t->vocab)
             return sti_fail(STRATA_E_INVALID, "%s: token %d at %lld is outside the vocabulary of %lld", s->name,
@@ -33,6 +41,12 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const table *t = s->plan;
     const int32_t *token = io->in[0];
     const int64_t rows = io->batch * io->time, slices = sti_ceil_div(t->width, SLICE), w = t->width;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_embedding_backward_cuda(s->graph->ctx, s->graph->dtype, rows, w, token, io->dout[0], io->dparams, io->work);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows *w, 16384))
     for (int64_t k = 0; k < slices; k++) {
         const int64_t first = k * SLICE, last = STI_MIN(first + SLICE, w);
@@ -77,6 +91,10 @@ int32_t sti_graph_embedding(sti_graph *g, const char *name, int64_t vocab, int64
     } else {
         *t = (table){ vocab, width };
         out = sti_graph_buffer(g, width);
+        size_t work = 0;
+#if STRATA_HAVE_CUDA
+        if (g->train && sti_on_device(g->ctx)) work = sti_embedding_work_cuda(g->dtype, g->batch * g->chunk, width);
+#endif
         const sti_stage_desc d = { .cls = &embedding_class,
                                    .plan = t,
                                    .name = name,
@@ -86,7 +104,8 @@ int32_t sti_graph_embedding(sti_graph *g, const char *name, int64_t vocab, int64
                                    .in = { tokens },
                                    .out = { out },
                                    .keep_in = 1,
-                                   .no_grad = 1 };
+                                   .no_grad = 1,
+                                   .work = work };
         if (sti_graph_add(g, &d) < 0) out = -1;
     }
     sti_params_free(&params);

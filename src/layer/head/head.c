@@ -1,5 +1,7 @@
+#include "core/device.h"
 #include "core/name.h"
 #include "kernel/gemm/gemm.h"
+#include "layer/head/head_cuda.h"
 #include "layer/layer.h"
 #include "operator/operator.h"
 
@@ -22,8 +24,8 @@ static strata_status tied_backward(const sti_stage *s, const sti_io *io)
     const head *h = s->plan;
     const int64_t rows = io->batch * io->time;
     if (io->dparams)
-        sti_gemm(s->graph->ctx, s->graph->dtype, true, false, h->vocab, h->width, rows, h->scale, io->dout[0], h->vocab,
-                 io->in[0], h->width, 1, io->dparams, h->width);
+        sti_gemm_sum(s->graph->ctx, s->graph->dtype, true, false, h->vocab, h->width, rows, h->scale, io->dout[0],
+                     h->vocab, io->in[0], h->width, 1, io->dparams, h->width);
     if (io->din[0])
         sti_gemm(s->graph->ctx, s->graph->dtype, false, false, rows, h->width, h->vocab, h->scale, io->dout[0],
                  h->vocab, io->params, h->width, io->acc[0] ? 1 : 0, io->din[0], h->width);
@@ -44,6 +46,12 @@ static void scaled(const sti_stage *s, const sti_io *io, const void *x, int acc,
 {
     const head *h = s->plan;
     const int64_t n = io->batch * io->time * h->vocab;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_scale_cuda(s->graph->ctx, s->graph->dtype, n, h->scale, x, acc, y);
+        return;
+    }
+#endif
     if (s->graph->dtype == STRATA_F64)
         for (int64_t i = 0; i < n; i++)
             ((double *)y)[i] = h->scale * ((const double *)x)[i] + (acc ? ((double *)y)[i] : 0);

@@ -1,8 +1,10 @@
 #include <string.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
 #include "layer/layer.h"
+#include "layer/positions/positions_cuda.h"
 
 /* out = in + P[pos + t]; dP[t] sums over the sequences in order. */
 #define REAL float
@@ -27,6 +29,13 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
             return sti_fail(STRATA_E_SPACE, "%s: position %lld, but learned positions end at context=%lld", s->name,
                             (long long)(first + io->time - 1), (long long)t->context);
     }
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_positions_forward_cuda(s->graph->ctx, s->graph->dtype, io->batch, io->time, t->width, io->pos, io->master,
+                                   io->in[0], io->out[0]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 16384))
     for (int64_t i = 0; i < io->batch * io->time; i++) {
         const int64_t at = (io->pos ? io->pos[i / io->time] : 0) + i % io->time;
@@ -41,12 +50,20 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
 static strata_status backward(const sti_stage *s, const sti_io *io)
 {
     const table *t = s->plan;
+    void *din = io->acc[0] || io->din[0] != io->dout[0] ? io->din[0] : NULL; /* the planner may give both one block */
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_positions_backward_cuda(s->graph->ctx, s->graph->dtype, io->batch, io->time, t->width, io->dout[0],
+                                    io->dparams, din, io->acc[0]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, io->batch * io->time * t->width, 16384))
     for (int64_t at = 0; at < io->time; at++) {
         if (s->graph->dtype == STRATA_F64)
-            grad_rows_f64(t->width, io->batch, io->time, at, io->dout[0], io->dparams, io->din[0], io->acc[0]);
+            grad_rows_f64(t->width, io->batch, io->time, at, io->dout[0], io->dparams, din, io->acc[0]);
         else
-            grad_rows_f32(t->width, io->batch, io->time, at, io->dout[0], io->dparams, io->din[0], io->acc[0]);
+            grad_rows_f32(t->width, io->batch, io->time, at, io->dout[0], io->dparams, din, io->acc[0]);
     }
     return STRATA_OK;
 }
@@ -86,7 +103,8 @@ int32_t sti_graph_positions(sti_graph *g, const char *name, int64_t context, int
                                    .nin = 1,
                                    .nout = 1,
                                    .in = { in },
-                                   .out = { out } };
+                                   .out = { out },
+                                   .pass_grad = 1 };
         if (sti_graph_add(g, &d) < 0) out = -1;
     }
     sti_params_free(&params);

@@ -1,7 +1,9 @@
 #include <string.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "layer/layer.h"
+#include "layer/sum/sum_cuda.h"
 
 enum { BLOCK = 4096 };
 
@@ -22,6 +24,15 @@ static void combine(const sti_stage *s, const sti_io *io, const void *a, const v
     const sti_graph *g = s->graph;
     const int64_t n = io->batch * io->time * g->buffer[s->out[0]].width, blocks = sti_ceil_div(n, BLOCK);
     const size_t e = strata_dtype_size(g->dtype);
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(g->ctx)) {
+        if (b)
+            sti_sum_cuda(g->ctx, g->dtype, n, a, b, y);
+        else
+            sti_array_copy(g->ctx, y, a, (size_t)n * e);
+        return;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(g->ctx, blocks, 2))
     for (int64_t k = 0; k < blocks; k++) {
         const int64_t count = STI_MIN(BLOCK, n - k * BLOCK);
