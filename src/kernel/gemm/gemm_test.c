@@ -1,5 +1,6 @@
 #include "kernel/gemm/gemm.h"
 
+#include "core/device.h"
 #include "kernel/gemm/gemm_builtin.h"
 #include "support/test.h"
 
@@ -188,4 +189,89 @@ static void backend(void)
     CHECK(strncmp(sti_gemm_backend(), "openblas ", 9) == 0 || strcmp(sti_gemm_backend(), "builtin") == 0);
 }
 
-TESTS(T(builtin), T(one_thread), T(three_threads), T(deterministic), T(batch), T(same_bits), T(backend))
+static strata_context *gpu(void)
+{
+    strata_context *ctx = NULL;
+    const strata_status s = strata_context_create("device=cuda", NULL, &ctx);
+    if (s == STRATA_E_DEVICE) SKIP("no GPU: %s", strata_last_error());
+    CHECK_OK(s);
+    return ctx;
+}
+
+static void *placed(const strata_context *ctx, const void *host, size_t bytes)
+{
+    void *p = NULL;
+    CHECK_OK(sti_array_calloc(ctx, (int64_t)bytes, 1, &p));
+    CHECK_OK(sti_to_device(ctx, p, host, bytes));
+    return p;
+}
+
+/* One product on the device, from host arrays and back. */
+static void call_device(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                        double alpha, const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c,
+                        int64_t ldc)
+{
+    const size_t e = strata_dtype_size(dtype), bytes = (size_t)(m * ldc) * e;
+    void *da = placed(ctx, a, (size_t)((ta ? k : m) * lda) * e), *db = placed(ctx, b, (size_t)((tb ? n : k) * ldb) * e);
+    void *dc = placed(ctx, c, bytes);
+    sti_gemm(ctx, dtype, ta, tb, m, n, k, alpha, da, lda, db, ldb, beta, dc, ldc);
+    CHECK_OK(sti_to_host(ctx, c, dc, bytes));
+    sti_array_free(ctx, da);
+    sti_array_free(ctx, db);
+    sti_array_free(ctx, dc);
+}
+
+static void device(void)
+{
+    strata_context *ctx = gpu();
+    sweep(call_device, ctx);
+    strata_context_destroy(ctx);
+}
+
+/* bf16 operands, C in f32: exact products and f32 sums, so the bound is that of f32; and C in bf16, rounded once. */
+static void device_bf16(void)
+{
+    strata_context *ctx = gpu();
+    for (size_t is = 0; is < STI_COUNT(shapes); is++)
+        for (int v = 0; v < 8; v++) {
+            const shape s = shapes[is];
+            const bool ta = v & 1, tb = v & 2, narrow = v & 4;
+            const int64_t lda = (ta ? s.m : s.k) + PAD, ldb = (tb ? s.k : s.n) + PAD + 1, ldc = s.n + PAD;
+            const int64_t na = (ta ? s.k : s.m) * lda, nb = (tb ? s.n : s.k) * ldb, nc = s.m * ldc;
+            float *a = filled(STRATA_F32, na, 1), *b = filled(STRATA_F32, nb, 2), *c0 = filled(STRATA_F32, nc, 3);
+            float *c = filled(STRATA_F32, nc, 3);
+            void *fa = placed(ctx, a, (size_t)na * 4), *fb = placed(ctx, b, (size_t)nb * 4);
+            void *fc = placed(ctx, c, (size_t)nc * 4), *ha, *hb, *hc;
+            CHECK_OK(sti_array_calloc(ctx, na, 2, &ha));
+            CHECK_OK(sti_array_calloc(ctx, nb, 2, &hb));
+            CHECK_OK(sti_array_calloc(ctx, nc, 2, &hc));
+            sti_array_convert(ctx, ha, STRATA_BF16, fa, STRATA_F32, na);
+            sti_array_convert(ctx, hb, STRATA_BF16, fb, STRATA_F32, nb);
+            sti_array_convert(ctx, hc, STRATA_BF16, fc, STRATA_F32, nc);
+            sti_array_convert(ctx, fa, STRATA_F32, ha, STRATA_BF16, na);
+            sti_array_convert(ctx, fb, STRATA_F32, hb, STRATA_BF16, nb);
+            sti_array_convert(ctx, fc, STRATA_F32, hc, STRATA_BF16, nc);
+            CHECK_OK(sti_to_host(ctx, a, fa, (size_t)na * 4)); /* what the operands are after rounding */
+            CHECK_OK(sti_to_host(ctx, b, fb, (size_t)nb * 4));
+            CHECK_OK(sti_to_host(ctx, c0, fc, (size_t)nc * 4));
+            if (narrow) {
+                sti_gemm(ctx, STRATA_BF16, ta, tb, s.m, s.n, s.k, 1, ha, lda, hb, ldb, 1, hc, ldc);
+                sti_array_convert(ctx, fc, STRATA_F32, hc, STRATA_BF16, nc);
+            } else {
+                sti_gemm_sum(ctx, STRATA_BF16, ta, tb, s.m, s.n, s.k, 1, ha, lda, hb, ldb, 1, fc, ldc);
+            }
+            CHECK_OK(sti_to_host(ctx, c, fc, (size_t)nc * 4));
+            /* rounding to bf16 is 2^-9 relative to the result: 2^15 f32 units, less than the bound's share of it */
+            const double e = compare(STRATA_F32, ta, tb, s, 1, a, lda, b, ldb, 1, c0, c, ldc);
+            if (!(e >= 0 && e <= (narrow ? 0x1p15 : 1)))
+                FAIL("m %lld n %lld k %lld ta %d tb %d narrow %d: error %g of the bound", (long long)s.m,
+                     (long long)s.n, (long long)s.k, ta, tb, narrow, e);
+            void *const all[] = { fa, fb, fc, ha, hb, hc };
+            for (size_t i = 0; i < STI_COUNT(all); i++) sti_array_free(ctx, all[i]);
+            free(a), free(b), free(c0), free(c);
+        }
+    strata_context_destroy(ctx);
+}
+
+TESTS(T(device), T(device_bf16), T(builtin), T(one_thread), T(three_threads), T(deterministic), T(batch), T(same_bits),
+      T(backend))
