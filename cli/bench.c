@@ -12,9 +12,12 @@
 enum { READ_BYTES = 512 << 20 }; /* beyond the caches */
 
 /* ---- measuring -------------------------------------------------------------------------------------------------- */
+static bool clock_only; /* a device works while the process waits: CPU time says nothing */
+
 double cpu_now(void)
 {
     struct timespec t;
+    if (clock_only) return cli_now();
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
@@ -42,21 +45,45 @@ enum { SLICES = 16 };
 double sample_roof(bench *b)
 {
     const int threads = strata_context_threads(b->ctx);
+    if (b->device) return b->roof;
     if (!b->memory) return roof_fma(threads);
     b->slice = (b->slice + 1) % SLICES;
     return roof_read(b->memory + b->slice * (READ_BYTES / SLICES / 8), READ_BYTES / SLICES / 8, threads);
 }
 
+/* n calls, and on a device the end of what they queued. */
+static strata_status calls(const bench *b, bench_call call, void *user, int64_t n)
+{
+    strata_status st = STRATA_OK;
+    for (int64_t i = 0; i < n && st == STRATA_OK; i++) st = call(user);
+    return st == STRATA_OK ? strata_synchronize(b->ctx) : st;
+}
+
+/* Calls of one sample: 1, or enough that a device works for some milliseconds between two waits. */
+static strata_status calls_of_sample(const bench *b, bench_call call, void *user, int64_t *n)
+{
+    *n = 1;
+    strata_status st = calls(b, call, user, 1);
+    while (b->device && st == STRATA_OK && *n < 4096) {
+        const double start = cli_now();
+        st = calls(b, call, user, *n);
+        if (cli_now() - start > 5e-3) break;
+        *n *= 2;
+    }
+    return st;
+}
+
 strata_status measure(bench *b, bench_call call, void *user, timing *t)
 {
     samples s = { .n = b->repeat };
-    strata_status st = call(user);
+    int64_t n;
+    strata_status st = calls_of_sample(b, call, user, &n);
     double before = sample_roof(b);
     for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
         const double start = cli_now(), start_cpu = cpu_now();
-        st = call(user);
-        s.cpu[i] = cpu_now() - start_cpu;
-        s.wall[i] = cli_now() - start;
+        st = calls(b, call, user, n);
+        s.cpu[i] = (cpu_now() - start_cpu) / (double)n;
+        s.wall[i] = (cli_now() - start) / (double)n;
         const double after = sample_roof(b);
         s.possible[i] = s.cpu[i] * (before + after) / 2;
         before = after;
@@ -68,18 +95,36 @@ strata_status measure(bench *b, bench_call call, void *user, timing *t)
 /* A 64-bit congruential generator is random enough for timing. */
 void *numbers(const bench *b, int64_t count)
 {
-    size_t e = strata_dtype_size(b->dtype);
-    void *p = strata_alloc(b->ctx, (size_t)count * e);
+    const size_t bytes = (size_t)count * strata_dtype_size(b->dtype);
+    void *p = strata_alloc(b->ctx, bytes ? bytes : 1), *placed = NULL;
     uint64_t s = 1;
     for (int64_t i = 0; p && i < count; i++) {
         s = s * 6364136223846793005u + 1442695040888963407u;
-        double v = (double)(int64_t)(s >> 11) / 4503599627370496.0 - 1;
+        const double v = (double)(int64_t)(s >> 11) / 4503599627370496.0 - 1;
+        const float f = (float)v;
+        uint32_t bits;
+        memcpy(&bits, &f, sizeof bits);
         if (b->dtype == STRATA_F32)
-            ((float *)p)[i] = (float)v;
-        else
+            ((float *)p)[i] = f;
+        else if (b->dtype == STRATA_F64)
             ((double *)p)[i] = v;
+        else
+            ((uint16_t *)p)[i] = (uint16_t)(bits >> 16); /* bf16, cut */
     }
-    return p;
+    if (!p || !b->device) return p;
+    if (strata_device_alloc(b->ctx, bytes, &placed) == STRATA_OK &&
+        strata_to_device(b->ctx, placed, p, bytes) != STRATA_OK) {
+        strata_device_free(b->ctx, placed);
+        placed = NULL;
+    }
+    strata_free(b->ctx, p);
+    return placed;
+}
+
+strata_tensor on_place(const bench *b, strata_tensor t)
+{
+    t.device = strata_context_device(b->ctx);
+    return t;
 }
 
 /* ---- output ----------------------------------------------------------------------------------------------------- */
@@ -96,10 +141,10 @@ typedef struct shares {
 
 static shares shares_of(const bench *b, const row *r)
 {
-    const double work = b->memory ? r->bytes : r->flops, of = ratio(work, r->t.possible);
-    const bool fits = b->memory || b->dtype == STRATA_F32; /* the roof is f32's */
+    const double work = b->bytes ? r->bytes : r->flops, of = ratio(work, r->t.possible);
+    const bool fits = b->bytes || b->device || b->dtype == STRATA_F32; /* the CPU's roof is f32's */
     const equivalent *e = r->base && r->base->work > 0 ? r->base : NULL;
-    shares s = { ratio(of, b->memory ? 0 : b->sgemm), fits ? of : (double)NAN, NAN, NAN };
+    shares s = { ratio(of, b->bytes ? 0 : b->sgemm), fits ? of : (double)NAN, NAN, NAN };
     if (!e) return s;
     s.speedup = e->t.possible > 0 ? ratio(e->t.possible, r->t.possible) : ratio(e->t.cpu, r->t.cpu);
     s.promised = ratio(e->work, work);
@@ -123,7 +168,7 @@ static void print_json(const bench *b, const row *r)
     json_num(&j, "gflops_per_s", ratio(r->flops * 1e-9, t->median));
     json_num(&j, "gflops_per_cpu_s", ratio(r->flops * 1e-9, t->cpu));
     json_num(&j, "of_sgemm", s.of_gemm);
-    json_num(&j, b->memory ? "of_read" : "of_fma", s.of_roof);
+    json_num(&j, b->bytes ? "of_read" : b->device ? "of_roof" : "of_fma", s.of_roof);
     json_num(&j, "bytes", ratio(r->bytes, 1));
     json_num(&j, "gbytes_per_s", ratio(r->bytes * 1e-9, t->median));
     json_num(&j, "speedup", s.speedup);
@@ -149,14 +194,17 @@ void print_row(bench *b, const row *r)
         const shares s = shares_of(b, r);
         if (!b->header)
             (void)printf("%-68s %-10s %9s %19s %9s %8s %8s %8s %8s %8s\n", "", "variant", "median ms", "min … max",
-                         "cpu ms", b->memory ? "GB/s" : "GFLOP/s", b->memory ? "" : "of gemm",
-                         b->memory ? "of read" : "of fma", "speed-up", "promised");
+                         "cpu ms", b->bytes ? "GB/s" : "GFLOP/s", b->bytes ? "" : "of gemm",
+                         b->bytes    ? "of read"
+                         : b->device ? "of roof"
+                                     : "of fma",
+                         "speed-up", "promised");
         b->header = true;
         char spread[40];
         (void)snprintf(spread, sizeof spread, "%.3f … %.3f", t->best * 1e3, t->worst * 1e3);
         /* the width counts bytes, and the dots of the range are three */
         (void)printf("%-68.68s %-10s %9.3f %21s %9.3f", r->what, r->variant, t->median * 1e3, spread, t->cpu * 1e3);
-        cell(8, 2, ratio((b->memory ? r->bytes : r->flops) * 1e-9, t->median));
+        cell(8, 2, ratio((b->bytes ? r->bytes : r->flops) * 1e-9, t->median));
         cell(8, 3, s.of_gemm);
         cell(8, 3, s.of_roof);
         cell(8, 2, s.speedup);
@@ -175,9 +223,41 @@ static strata_status all_memory(void *user)
     return STRATA_OK;
 }
 
+/* The roof of a device: half of the bytes are read and half are written. */
+typedef struct copying {
+    const bench *b;
+    void *from, *to;
+} copying;
+
+static strata_status copy_memory(void *user)
+{
+    const copying *c = user;
+    return strata_device_copy(c->b->ctx, c->to, c->from, READ_BYTES / 2);
+}
+
+static int measure_copy(bench *b)
+{
+    timing t;
+    copying c = { .b = b };
+    strata_status s = strata_device_alloc(b->ctx, READ_BYTES / 2, &c.from);
+    if (s == STRATA_OK) s = strata_device_alloc(b->ctx, READ_BYTES / 2, &c.to);
+    b->bytes = true;
+    b->roof = 1;
+    if (s == STRATA_OK) s = measure(b, copy_memory, &c, &t);
+    strata_device_free(b->ctx, c.from);
+    strata_device_free(b->ctx, c.to);
+    if (s != STRATA_OK) return cli_status(s, CLI_ON_OUTPUT, "bench");
+    b->roof = READ_BYTES / t.median;
+    t.possible = READ_BYTES;
+    print_row(b, &(row){ .what = "copy 256 MiB (read and written)", .variant = "", .t = t, .bytes = READ_BYTES });
+    return CLI_OK;
+}
+
 static int measure_read(bench *b)
 {
     timing t;
+    if (b->device) return measure_copy(b);
+    b->bytes = true;
     b->memory = strata_alloc(b->ctx, READ_BYTES);
     if (!b->memory) return cli_fail(CLI_FAILED, "bench: no memory for %d bytes", READ_BYTES);
     memset(b->memory, 1, READ_BYTES);
@@ -203,16 +283,21 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 static int run_bench(cli *c)
 {
     bench b = { .c = c, .dtype = cli_flag(c, "f64") ? STRATA_F64 : STRATA_F32, .repeat = (int)cli_int(c, "repeat") };
+    if (cli_flag(c, "bf16")) b.dtype = STRATA_BF16;
     int k = 0;
     while (k < KINDS && strcmp(kinds[k].name, c->arg[0]) != 0) k++;
     if (k == KINDS)
         return cli_fail(CLI_USAGE, "bench: '%s' is none of attention, decode, operator, mixer, model", c->arg[0]);
-    if (kinds[k].run == bench_model && b.dtype != STRATA_F32)
-        return cli_fail(CLI_UNAVAILABLE, "bench: models are trained in f32 only");
+    if (kinds[k].run == bench_model && b.dtype == STRATA_F64)
+        return cli_fail(CLI_UNAVAILABLE, "bench: models are trained in f32 or bf16");
+    if (kinds[k].run == bench_mixer && b.dtype == STRATA_BF16)
+        return cli_fail(CLI_UNAVAILABLE, "bench: mixers alone compute in f32 or f64; bench model has bf16");
     int rc = CLI_OK;
     for (int i = 1; i < c->nargs && !rc; i++)
         rc = cli_status(strata_spec_check(kinds[k].family, c->arg[i]), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_context(c, NULL, &b.ctx);
+    b.device = clock_only = !rc && strata_context_device(b.ctx) != STRATA_CPU;
+    if (!rc && b.dtype == STRATA_BF16 && !b.device) rc = cli_fail(CLI_UNAVAILABLE, "bench: --bf16 needs --device cuda");
     if (!rc && kinds[k].run == bench_decode) rc = measure_read(&b);
     if (!rc && kinds[k].run != bench_decode) rc = measure_gemm(&b);
     for (int i = 1; i < c->nargs && !rc; i++) rc = kinds[k].run(&b, c->arg[i]);
@@ -239,6 +324,7 @@ static const cli_option options[] = {
     { "repeat", 'r', CLI_INT, "N", "timed calls, of a model training steps; the median is printed", "9", 1,
       MAX_REPEAT },
     { "f64", 0, CLI_FLAG, NULL, "compute in f64 instead of f32 (not model)", NULL, 0, 0 },
+    { "bf16", 0, CLI_FLAG, NULL, "compute in bf16 (with --device cuda; not mixer)", NULL, 0, 0 },
     { "json", 0, CLI_FLAG, NULL, "one JSON object per measurement", NULL, 0, 0 },
     { NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0 },
 };
@@ -255,6 +341,8 @@ const cli_command cmd_bench = {
     "before and after every call. Shares and speed-ups are by CPU time relative to that roof, so that neither other\n"
     "programs nor a changing clock count; threads that wait do. Speed-up: over the equivalent above it, which is full\n"
     "attention, a dense operator, or a standard softmax mixer; 'promised' is what the counts of FLOPs or bytes allow.\n"
+    "On a GPU (--device cuda) all times are of the clock, over calls queued for some milliseconds; the roof is the\n"
+    "8192^3 product of the same type, for decode a copy within the device's memory.\n"
     "model: training steps on random tokens, and a table of time by kind of stage.",
     "strata bench attention \"score=mlr ranks=32,16,16\" --time 4096\n"
     "strata bench decode \"score=mlr ranks=16,16,16,16\" --heads 8 --kv-heads 2\n"

@@ -10,9 +10,12 @@ typedef struct bench {
     strata_context *ctx;
     int32_t dtype;
     int repeat;
-    double sgemm;     /* share of the roof that the 2048^3 matrix product reached in this run */
-    uint64_t *memory; /* decode: what the roof reads, a slice at a time; else NULL: the roof is multiply-adds */
+    double sgemm;     /* share of the roof that the matrix product reached in this run */
+    bool bytes;       /* decode: the roof is reading memory, else multiply-adds */
+    uint64_t *memory; /* what that roof reads, a slice at a time */
     size_t slice;
+    bool device; /* a GPU: times are of the clock, and the roof is the matrix product itself, or copying memory */
+    double roof; /* of a device, measured first: FLOPs or bytes per second */
     bool header;
 } bench;
 
@@ -44,12 +47,13 @@ typedef struct row {
 
 typedef strata_status (*bench_call)(void *user);
 
-double cpu_now(void);
+double cpu_now(void); /* CPU time of the process; of a device the clock */
 /* Time the repeats, after one call that warms up. @return the first failing status */
 strata_status measure(bench *b, bench_call call, void *user, timing *t);
-double sample_roof(bench *b);                 /* per CPU second, now */
-timing timing_of(samples *s);                 /* reorders them */
-void *numbers(const bench *b, int64_t count); /* in [-1, 1); strata_free */
+double sample_roof(bench *b);                            /* per CPU second, now */
+timing timing_of(samples *s);                            /* reorders them */
+void *numbers(const bench *b, int64_t count);            /* in [-1, 1), where ctx computes; strata_device_free */
+strata_tensor on_place(const bench *b, strata_tensor t); /* t, said to be where ctx computes */
 void print_row(bench *b, const row *r);
 
 int bench_attention(bench *b, const char *spec);
@@ -57,12 +61,12 @@ int bench_decode(bench *b, const char *spec);
 int bench_operator(bench *b, const char *spec);
 int bench_mixer(bench *b, const char *spec);
 int bench_model(bench *b, const char *spec);
-/* The 2048^3 matrix product: what every rate is compared with. Timed at once, or step by step. */
+/* The matrix product of gemm_size^3: what every rate is compared with. Timed at once, or step by step. */
 int measure_gemm(bench *b);
 typedef struct gemm gemm;
 strata_status gemm_open(const bench *b, gemm **out);
 strata_status gemm_call(void *g);
 void gemm_close(const bench *b, gemm *g);
-enum { GEMM_SIZE = 2048 };
+int64_t gemm_size(const bench *b); /* 2048; of a device 8192 */
 
 #endif

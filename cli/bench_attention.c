@@ -44,21 +44,24 @@ static int time_attention(bench *b, const char *spec, const char *name, equivale
     if (s == STRATA_OK) s = strata_attention_query(j.att, &info);
     if (s != STRATA_OK) return cli_status(s, CLI_ON_INPUT, NULL);
     const int64_t nq = batch * heads * time, nk = batch * kv * time, parts = info.lse_parts;
-    const int64_t n[9] = { nq * d, nk * d, nk * dv, nq * dv, nq * parts, nq * dv, nq * d, nk * d, nk * dv };
+    const int64_t n[9] = { nq * d, nk * d, nk * dv, nq * dv, 2 * nq * parts, nq * dv, nq * d, nk * d, nk * dv };
     bool ok = true;
     for (int i = 0; i < 9; i++) ok &= (j.mem[i] = numbers(b, n[i])) != NULL;
     if (!ok) s = STRATA_E_MEMORY;
     int32_t t = b->dtype;
+    const int32_t lt = t == STRATA_BF16 ? STRATA_F32 : t;
     j.q = strata_view4(j.mem[0], t, batch, heads, time, d);
     j.k = strata_view4(j.mem[1], t, batch, kv, time, d);
     j.v = strata_view4(j.mem[2], t, batch, kv, time, dv);
     j.o = strata_view4(j.mem[3], t, batch, heads, time, dv);
-    j.lse = parts > 1 ? strata_view4(j.mem[4], t, parts, batch, heads, time)
-                      : strata_view3(j.mem[4], t, batch, heads, time);
+    j.lse = parts > 1 ? strata_view4(j.mem[4], lt, parts, batch, heads, time)
+                      : strata_view3(j.mem[4], lt, batch, heads, time);
     j.dout = strata_view4(j.mem[5], t, batch, heads, time, dv);
     j.dq = strata_view4(j.mem[6], t, batch, heads, time, d);
     j.dk = strata_view4(j.mem[7], t, batch, kv, time, d);
     j.dv = strata_view4(j.mem[8], t, batch, kv, time, dv);
+    strata_tensor *const all[] = { &j.q, &j.k, &j.v, &j.o, &j.lse, &j.dout, &j.dq, &j.dk, &j.dv };
+    for (int i = 0; i < 9; i++) *all[i] = on_place(b, *all[i]);
     for (int pass = 0; pass < 2 && s == STRATA_OK; pass++) {
         char what[256];
         timing tm;
@@ -74,7 +77,7 @@ static int time_attention(bench *b, const char *spec, const char *name, equivale
         if (base[pass].work <= 0) base[pass] = (equivalent){ tm, flops };
     }
     strata_attention_destroy(j.att);
-    for (int i = 0; i < 9; i++) strata_free(b->ctx, j.mem[i]);
+    for (int i = 0; i < 9; i++) strata_device_free(b->ctx, j.mem[i]);
     return cli_status(s, CLI_ON_OUTPUT, NULL);
 }
 
@@ -113,8 +116,8 @@ static strata_status fill_cache(const bench *b, const decode_job *j, int64_t bat
         s = strata_attention_cache_init(j->att, context, cache);
         for (int64_t at = 0; at < context - 1 && s == STRATA_OK; at += FILL) {
             const int64_t n = context - 1 - at < FILL ? context - 1 - at : FILL;
-            const strata_tensor k = strata_view3(j->mem[4], b->dtype, kv, n, d),
-                                v = strata_view3(j->mem[5], b->dtype, kv, n, dv);
+            const strata_tensor k = on_place(b, strata_view3(j->mem[4], b->dtype, kv, n, d)),
+                                v = on_place(b, strata_view3(j->mem[5], b->dtype, kv, n, dv));
             s = strata_attention_cache_append(j->att, cache, at, &k, &v);
         }
         j->pos[i] = context - 1;
@@ -150,16 +153,16 @@ static int time_decode(bench *b, const char *spec, int64_t batch, equivalent *ba
     }
     const int64_t n[6] = { batch * heads * d,  batch * kv * d, batch * kv * dv,
                            batch * heads * dv, kv * FILL * d,  kv * FILL * dv };
-    bool ok = (j.cache = strata_alloc(b->ctx, (size_t)batch * j.bytes)) != NULL;
+    bool ok = strata_device_alloc(b->ctx, (size_t)batch * j.bytes, &j.cache) == STRATA_OK;
     ok &= (j.pos = strata_alloc(b->ctx, (size_t)batch * sizeof *j.pos)) != NULL;
     for (int i = 0; i < 6; i++) ok &= (j.mem[i] = numbers(b, n[i])) != NULL;
     if (!ok) {
         s = STRATA_E_MEMORY;
     } else {
-        j.q = strata_view3(j.mem[0], b->dtype, batch, heads, d);
-        j.k = strata_view3(j.mem[1], b->dtype, batch, kv, d);
-        j.v = strata_view3(j.mem[2], b->dtype, batch, kv, dv);
-        j.o = strata_view3(j.mem[3], b->dtype, batch, heads, dv);
+        j.q = on_place(b, strata_view3(j.mem[0], b->dtype, batch, heads, d));
+        j.k = on_place(b, strata_view3(j.mem[1], b->dtype, batch, kv, d));
+        j.v = on_place(b, strata_view3(j.mem[2], b->dtype, batch, kv, dv));
+        j.o = on_place(b, strata_view3(j.mem[3], b->dtype, batch, heads, dv));
         s = fill_cache(b, &j, batch, kv, context, d, dv);
     }
     timing t;
@@ -173,9 +176,9 @@ static int time_decode(bench *b, const char *spec, int64_t batch, equivalent *ba
         if (base->work <= 0) *base = (equivalent){ t, bytes };
     }
     strata_attention_destroy(j.att);
-    strata_free(b->ctx, j.cache);
+    strata_device_free(b->ctx, j.cache);
     strata_free(b->ctx, j.pos);
-    for (int i = 0; i < 6; i++) strata_free(b->ctx, j.mem[i]);
+    for (int i = 0; i < 6; i++) strata_device_free(b->ctx, j.mem[i]);
     return cli_status(s, CLI_ON_OUTPUT, NULL);
 }
 

@@ -24,11 +24,11 @@ static double peak_memory(void)
 }
 
 /* FLOP per CPU second of one matrix product, now; 0: it failed. */
-static double gemm_rate(gemm *g)
+static double gemm_rate(const bench *b, gemm *g)
 {
-    const double start = cpu_now();
-    if (gemm_call(g) != STRATA_OK) return 0;
-    return 2.0 * GEMM_SIZE * GEMM_SIZE * GEMM_SIZE / (cpu_now() - start);
+    const double start = cpu_now(), n = (double)gemm_size(b);
+    if (gemm_call(g) != STRATA_OK || strata_synchronize(b->ctx) != STRATA_OK) return 0;
+    return 2 * n * n * n / (cpu_now() - start);
 }
 
 static void keep(const strata_model_bench *m, const strata_step_time *s, steps *out)
@@ -47,11 +47,11 @@ static strata_status run_steps(bench *b, strata_model_bench *m, gemm *g, steps *
     samples s = { .n = b->repeat }, product = { .n = b->repeat };
     strata_step_time now = { .size = STRATA_INIT(strata_step_time) };
     strata_status st = strata_model_bench_step(m, &now);
-    (void)gemm_rate(g);
-    double roof = sample_roof(b), rate = gemm_rate(g);
+    (void)gemm_rate(b, g);
+    double roof = sample_roof(b), rate = gemm_rate(b, g);
     for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
         st = strata_model_bench_step(m, &now);
-        const double after = sample_roof(b), rate_after = gemm_rate(g);
+        const double after = sample_roof(b), rate_after = gemm_rate(b, g);
         s.wall[i] = now.seconds;
         s.cpu[i] = now.cpu_seconds;
         s.possible[i] = now.cpu_seconds * (roof + after) / 2;
@@ -134,7 +134,7 @@ int bench_model(bench *b, const char *spec)
     gemm *g = NULL;
     steps s = { 0 };
     const int64_t batch = cli_given(b->c, "batch") ? cli_int(b->c, "batch") : 0;
-    strata_status st = strata_model_bench_create(b->ctx, spec, cli_int(b->c, "vocab"), batch, &m);
+    strata_status st = strata_model_bench_create(b->ctx, spec, cli_int(b->c, "vocab"), batch, b->dtype, &m);
     if (st != STRATA_OK) return cli_status(st, CLI_ON_INPUT, NULL);
     st = gemm_open(b, &g);
     if (st == STRATA_OK) st = run_steps(b, m, g, &s);

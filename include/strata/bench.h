@@ -9,7 +9,9 @@ STRATA_BEGIN
 typedef struct strata_model_bench strata_model_bench;
 
 /* One training step: batch * context random tokens, forward, backward, AdamW. Wall time, and CPU time of the whole
- * process, in seconds: on a machine that others use, the CPU time is the one that repeats. */
+ * process, in seconds: on a machine that others use, the CPU time is the one that repeats. On a device a step is a
+ * recording; forward and backward, and the kinds below, come from a second step that waits after every stage, and add
+ * up to more than `seconds`. */
 typedef struct strata_step_time {
     size_t size; /* STRATA_INIT(strata_step_time) */
     double seconds, cpu_seconds;
@@ -30,9 +32,10 @@ typedef struct strata_kind_time {
 
 /** Plan and initialise a model as strata_train would.
  *  @param spec "decoder layers=6 …"  @param vocab 0: 96  @param batch sequences of a step, 0: 8
+ *  @param dtype 0: STRATA_F32; STRATA_BF16 with device=cuda
  *  @return OK | E_SPEC | E_SHAPE | E_MEMORY | E_UNSUPPORTED */
 STRATA_API strata_status strata_model_bench_create(const strata_context *ctx, const char *spec, int64_t vocab,
-                                                   int64_t batch, strata_model_bench **out);
+                                                   int64_t batch, int32_t dtype, strata_model_bench **out);
 STRATA_API void strata_model_bench_destroy(strata_model_bench *b); /* accepts NULL */
 /** Take one step. Allocates: never. @return OK | E_NUMERIC */
 STRATA_API strata_status strata_model_bench_step(strata_model_bench *b, strata_step_time *t);

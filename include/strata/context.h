@@ -66,6 +66,8 @@ STRATA_API void strata_device_free(const strata_context *ctx, void *p); /* accep
 STRATA_API strata_status strata_to_device(const strata_context *ctx, void *dst, const void *src, size_t bytes);
 /** Wait for queued work, then copy to host memory. @return OK | E_DEVICE */
 STRATA_API strata_status strata_to_host(const strata_context *ctx, void *dst, const void *src, size_t bytes);
+/** Copy within the memory where the context computes; queued. @return OK | E_INVALID */
+STRATA_API strata_status strata_device_copy(const strata_context *ctx, void *dst, const void *src, size_t bytes);
 /** Wait for queued work. @return OK | E_DEVICE (names the first failure since the last call) */
 STRATA_API strata_status strata_synchronize(const strata_context *ctx);
 

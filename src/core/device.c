@@ -171,6 +171,13 @@ strata_status strata_to_host(const strata_context *ctx, void *dst, const void *s
     return sti_to_host(ctx, dst, src, bytes);
 }
 
+strata_status strata_device_copy(const strata_context *ctx, void *dst, const void *src, size_t bytes)
+{
+    if (!ctx || !dst || !src) return sti_fail(STRATA_E_INVALID, "device_copy: a NULL argument");
+    sti_array_copy(ctx, dst, src, bytes);
+    return STRATA_OK;
+}
+
 strata_status strata_synchronize(const strata_context *ctx)
 {
     if (!ctx) return sti_fail(STRATA_E_INVALID, "synchronize: the context is NULL");

@@ -11,7 +11,7 @@ static void parts_make_the_whole(void)
     strata_context *ctx;
     strata_model_bench *b;
     CHECK_OK(strata_context_create("threads=1", NULL, &ctx));
-    CHECK_OK(strata_model_bench_create(ctx, SPEC, 50, 3, &b));
+    CHECK_OK(strata_model_bench_create(ctx, SPEC, 50, 3, 0, &b));
     strata_cost cost = { .size = STRATA_INIT(strata_cost) };
     CHECK_OK(strata_cost_of(ctx, SPEC, 50, 0, 1, 24, &cost, NULL));
     for (int step = 0; step < 3; step++) {
@@ -44,9 +44,9 @@ static void refusals(void)
     strata_context *ctx;
     strata_model_bench *b = (void *)&ctx;
     CHECK_OK(strata_context_create("threads=1", NULL, &ctx));
-    CHECK_STATUS(strata_model_bench_create(ctx, "decoder layres=2", 0, 1, &b), STRATA_E_SPEC);
+    CHECK_STATUS(strata_model_bench_create(ctx, "decoder layres=2", 0, 1, 0, &b), STRATA_E_SPEC);
     CHECK(b == NULL);
-    CHECK_OK(strata_model_bench_create(ctx, SPEC, 50, 1, &b));
+    CHECK_OK(strata_model_bench_create(ctx, SPEC, 50, 1, 0, &b));
     strata_step_time t = { 0 };
     strata_kind_time k = { 0 };
     CHECK_STATUS(strata_model_bench_step(b, &t), STRATA_E_INVALID);

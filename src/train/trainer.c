@@ -281,8 +281,9 @@ static strata_status finish(void *arg)
  * a recording cannot. */
 static strata_status run(sti_trainer *t, strata_status (*fn)(void *), sti_recording **r, int32_t *calls)
 {
+    if (t->run.exec.stage_seconds) return fn(t);
     if (*r) return sti_replay(t->ctx, *r);
-    if (!sti_on_device(t->ctx) || t->run.exec.stage_seconds || *calls < 0 || (*calls)++ == 0) return fn(t);
+    if (!sti_on_device(t->ctx) || *calls < 0 || (*calls)++ == 0) return fn(t);
     if (sti_record(t->ctx, fn, t, r) == STRATA_OK) return sti_replay(t->ctx, *r);
     sti_log(t->ctx, STRATA_LOG_WARN, "a step is not recorded but launched: %s", strata_last_error());
     *calls = -1;
