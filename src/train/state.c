@@ -67,33 +67,43 @@ static void put_state(sti_text *t, const sti_run_state *s)
                  (long long)s->best_step, (int)s->pending);
 }
 
-strata_status sti_state_save(const char *dir, int64_t file_step, const sti_trainer *t, const strata_config *c,
-                             const sti_task *task, const sti_run_state *s)
+strata_status sti_state_write(const strata_context *ctx, const char *path, const sti_model_plan *p,
+                              const sti_trainer_copy *copy, const strata_config *c, const sti_task *task,
+                              const sti_run_state *s)
 {
     sti_text more = { 0 };
-    char *path = sti_checkpoint_path(dir, file_step);
     put_config(&more, c);
     put_files(&more, task);
     put_task(&more, task);
     put_state(&more, s);
-    strata_status st = path && !more.failed ? STRATA_OK : no_memory();
+    strata_status st = more.failed ? no_memory() : STRATA_OK;
     if (st == STRATA_OK) {
-        const sti_checkpoint_head head = { .spec = t->plan->spec,
+        const sti_checkpoint_head head = { .spec = p->spec,
                                            .task = sti_config_task(c),
-                                           .vocab = t->plan->vocab,
-                                           .base_width = t->plan->graph->base_width,
+                                           .vocab = p->vocab,
+                                           .base_width = p->graph->base_width,
                                            .step = s->step,
                                            .tokens = s->tokens,
                                            .more = more.s };
-        const bool whole = file_step >= 0;
-        sti_trainer_copy copy;
-        st = sti_trainer_fetch(t, &copy);
-        if (st == STRATA_OK)
-            st = sti_checkpoint_write(t->ctx, path, &t->plan->graph->params, &head, copy.params, whole ? copy.m : NULL,
-                                      whole ? copy.v : NULL);
-        sti_trainer_drop(t, &copy);
+        st = sti_checkpoint_write(ctx, path, &p->graph->params, &head, copy->params, copy->m, copy->v);
     }
     sti_text_free(&more);
+    return st;
+}
+
+strata_status sti_state_save(const char *dir, int64_t file_step, const sti_trainer *t, const strata_config *c,
+                             const sti_task *task, const sti_run_state *s)
+{
+    sti_trainer_copy copy;
+    char *path = sti_checkpoint_path(dir, file_step);
+    if (!path) return no_memory();
+    strata_status st = sti_trainer_fetch(t, &copy);
+    if (st == STRATA_OK) {
+        const bool whole = file_step >= 0;
+        const sti_trainer_copy kept = { copy.params, whole ? copy.m : NULL, whole ? copy.v : NULL };
+        st = sti_state_write(t->ctx, path, t->plan, &kept, c, task, s);
+    }
+    sti_trainer_drop(t, &copy);
     sti_heap_free(path);
     return st;
 }

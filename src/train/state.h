@@ -17,6 +17,10 @@ typedef struct sti_run_state {
     int32_t pending; /* 1: the step's evaluation and row of metrics are still to come */
 } sti_run_state;
 
+/* A checkpoint of any parameters. m and v of the copy: both or neither. */
+strata_status sti_state_write(const strata_context *ctx, const char *path, const sti_model_plan *p,
+                              const sti_trainer_copy *copy, const strata_config *c, const sti_task *task,
+                              const sti_run_state *s);
 /* step < 0 in `file_step` writes best.safetensors, which has no moments. */
 strata_status sti_state_save(const char *dir, int64_t file_step, const sti_trainer *t, const strata_config *c,
                              const sti_task *task, const sti_run_state *s);
