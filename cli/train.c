@@ -111,7 +111,7 @@ static int on_progress(void *user, const strata_progress *p)
     return cli_interrupted();
 }
 
-static void print_summary(const reporter *r, const char *out, bool as_json)
+static void print_summary(const reporter *r, const strata_task_info *about, const char *out, bool as_json)
 {
     const strata_progress *p = &r->final;
     char a[CLI_NUMBER], b[CLI_NUMBER];
@@ -136,6 +136,11 @@ static void print_summary(const reporter *r, const char *out, bool as_json)
     if (p->seconds > 0)
         (void)printf(", %s tokens/s, %sFLOP/s", cli_si(a, (double)p->tokens / p->seconds),
                      cli_si(b, p->flops / p->seconds));
+    if (about->numbers) {
+        (void)printf("\nloss        %.4f squared error\n", p->loss);
+        if (r->last_val > 0) (void)printf("validation  %.4f, best %.4f\n", r->last_val, r->best_val);
+        return;
+    }
     (void)printf("\nloss        %.4f nats per token\n", p->loss);
     if (r->last_val > 0)
         (void)printf("validation  %.4f nats (%.4f bits), best %.4f nats\n", r->last_val, r->last_val / log(2),
@@ -149,18 +154,19 @@ static int run_train(cli *c)
     const char *const *data = c->arg + 1;
     int32_t ndata = c->nargs - 1;
     char *fallback = NULL;
+    strata_task_info about = { .size = STRATA_INIT(strata_task_info) };
     strata_context *ctx = NULL;
     strata_config *cfg = NULL;
     if (!out) return cli_fail(CLI_USAGE, "train: --out DIR is needed");
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = cli_configure(c, ctx, task, &cfg);
-    const bool files = strata_task_reads_files(task) == 1;
-    if (!rc && files) { /* a wrong model is said before the data are looked at */
+    if (!rc) rc = cli_status(strata_task_describe(task, &about), CLI_ON_INPUT, NULL);
+    if (!rc && about.reads_files) { /* a wrong model is said before the data are looked at */
         strata_cost cost = { .size = STRATA_INIT(strata_cost) };
         const char *model = strata_config_get(cfg, "model.spec");
         rc = cli_status(strata_cost_of(ctx, model, 0, 0, 1, 0, &cost, NULL), CLI_ON_INPUT, NULL);
     }
-    if (!rc && !ndata && files) {
+    if (!rc && !ndata && about.reads_files) {
         fallback = default_data();
         if (!fallback)
             rc = cli_fail(CLI_INPUT, "train: no data: name text files, or set STRATA_DATA to a folder with .txt, "
@@ -186,7 +192,7 @@ static int run_train(cli *c)
                             "command and --set train.resume=1",
                             (long long)r.final.step, out)
                  : cli_status(s, CLI_ON_OUTPUT, NULL);
-        if (!rc) print_summary(&r, out, cli_flag(c, "json"));
+        if (!rc) print_summary(&r, &about, out, cli_flag(c, "json"));
     }
     free(fallback);
     strata_config_destroy(cfg);
@@ -207,13 +213,17 @@ const cli_command cmd_train = {
     "train",
     "TASK [DATA…] --model SPEC --out DIR",
     "Train a model",
-    "Data are text files, plain, .gz or .zst. Without DATA the text of STRATA_DATA, else of ./data, is used.\n"
+    "Data are text files, plain, .gz or .zst. Without DATA the text of STRATA_DATA, else of ./data, is used. Tasks "
+    "that\n"
+    "make their own data (strata help keys task) take none.\n"
     "Ctrl-C writes a checkpoint and exits with 130; --set train.resume=1 continues from the newest checkpoint with "
     "the\n"
     "same bits as an uninterrupted run. All keys: strata config --show.",
     "strata train text book.txt --model \"decoder layers=4 width=128\" --out runs/a\n"
     "strata train text book.txt --model \"decoder layers=4 width=128 mixers=softmax(heads=4 score=mlr levels=3)\" "
-    "--out runs/b --set train.steps=2000",
+    "--out runs/b --set train.steps=2000\n"
+    "strata train regression --model \"decoder layers=6 width=64 mixers=softmax(heads=8)\" --out runs/c --set "
+    "train.lr=3e-4",
     1,
     -1,
     options,

@@ -54,8 +54,14 @@ enum {
 /** @return 0 to go on; non-zero: write a checkpoint and stop (strata_train then returns E_INTERRUPTED). */
 typedef int (*strata_progress_fn)(void *user, const strata_progress *p);
 
-/** 1: the task reads data files; 0: it makes its own data; -1: there is no such task. */
-STRATA_API int32_t strata_task_reads_files(const char *task);
+typedef struct strata_task_info {
+    size_t size;         /* STRATA_INIT(strata_task_info) */
+    const char *unit;    /* what is scored: "character", "token", "number" */
+    int32_t numbers;     /* 1: the loss is a squared error; 0: nats */
+    int32_t reads_files; /* 0: the task makes its own data */
+} strata_task_info;
+/** @return OK | E_SPEC (no such task; the nearest name) */
+STRATA_API strata_status strata_task_describe(const char *task, strata_task_info *info);
 
 /** Train. Continues from the newest checkpoint of out_dir when train.resume=1.
  *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID where the task reads files)

@@ -28,25 +28,37 @@ const sti_task_class *sti_task_class_at(int32_t i)
     return i >= 0 && i < sti_task_class_count() ? classes[i] : NULL;
 }
 
-strata_status sti_task_class_find(const char *kind, const sti_task_class **out)
+/* NULL, and the detail text of E_SPEC, for a name that is none. */
+static const sti_task_class *find(const char *kind)
 {
     const char *names[STI_COUNT(classes)];
     for (size_t i = 0; i < STI_COUNT(classes); i++) {
         names[i] = classes[i]->kind;
-        if (strcmp(names[i], kind) != 0) continue;
-        *out = classes[i];
-        return STRATA_OK;
+        if (strcmp(names[i], kind) == 0) return classes[i];
     }
     const char *near = sti_nearest(kind, names, (int32_t)STI_COUNT(classes));
-    if (near) return sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; did you mean \"%s\"?", kind, near);
-    return sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; there is \"%s\"", kind, names[0]);
+    sti_text all = { 0 };
+    for (size_t i = 0; i < STI_COUNT(classes); i++) sti_text_add(&all, "%s%s", i ? ", " : "", names[i]);
+    if (near)
+        (void)sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; did you mean \"%s\"?", kind, near);
+    else
+        (void)sti_fail(STRATA_E_SPEC, "no task is called \"%s\"; there are %s", kind, all.s ? all.s : names[0]);
+    sti_text_free(&all);
+    return NULL;
+}
+
+strata_status sti_task_class_find(const char *kind, const sti_task_class **out)
+{
+    *out = find(kind);
+    return *out ? STRATA_OK : STRATA_E_SPEC;
 }
 
 /* `saved`: the metadata of the checkpoint that the task belongs to, or NULL */
 static strata_status create(const strata_context *ctx, const strata_config *c, const sti_json *saved, sti_task *t)
 {
     *t = (sti_task){ 0 };
-    STI_TRY(sti_task_class_find(sti_config_task(c), &t->cls));
+    t->cls = find(sti_config_task(c));
+    if (!t->cls) return STRATA_E_SPEC;
     t->unit = t->cls->unit;
     t->ctx = sti_context_ref(ctx);
     t->saved_in = saved;
@@ -78,16 +90,20 @@ strata_status strata_config_create(const strata_context *ctx, const char *task, 
     (void)ctx;
     if (!out) return sti_fail(STRATA_E_INVALID, "strata_config_create: out is NULL");
     *out = NULL;
-    const sti_task_class *cls = NULL;
-    STI_TRY(sti_task_class_find(task ? task : "", &cls));
+    const sti_task_class *cls = find(task ? task : "");
+    if (!cls) return STRATA_E_SPEC;
     return sti_config_create(cls->kind, cls->keys, out);
 }
 
-int32_t strata_task_reads_files(const char *task)
+strata_status strata_task_describe(const char *task, strata_task_info *info)
 {
-    const sti_task_class *cls = NULL;
-    if (sti_task_class_find(task ? task : "", &cls) != STRATA_OK) return -1;
-    return !cls->no_files;
+    if (!info || info->size < sizeof info->size)
+        return sti_fail(STRATA_E_INVALID, "strata_task_describe: no info, or size is not set; use STRATA_INIT");
+    const sti_task_class *cls = find(task ? task : "");
+    if (!cls) return STRATA_E_SPEC;
+    const strata_task_info i = { info->size, cls->unit, cls->values != NULL, !cls->no_files };
+    memcpy(info, &i, STI_MIN(info->size, sizeof i));
+    return STRATA_OK;
 }
 
 static strata_status check_files(const sti_task *t, int32_t ndata)
@@ -145,6 +161,7 @@ static strata_status load_own(const sti_json *j, sti_task *t, int64_t time)
     const sti_json_node *files = NULL;
     int32_t n = 0;
     bool separate = false;
+    if (t->cls->no_files) return t->cls->load(t, STI_TASK_EVAL, NULL, 0, time);
     STI_TRY(sti_state_files(j, &files));
     for (const sti_json_node *x = sti_json_first(j, files); x; x = sti_json_next(j, x))
         separate = separate || sti_state_is_validation(j, x);
