@@ -30,13 +30,15 @@ strata_status sti_attention_resolve(sti_values *v, const sti_attention_sizes *n,
 
 typedef struct sti_attention_plan sti_attention_plan;
 
-/* Plan for the largest batch and lengths. The variant follows ctx->isa. f32, f64, or bf16 (arrays bf16, lse and sums
- * f32; no decoding); else E_DTYPE. */
+/* Plan for the largest batch and lengths. The variant follows ctx->isa, or the device. f32, f64, or bf16 (arrays bf16,
+ * lse and sums f32; on the CPU no decoding); else E_DTYPE. On a device all arrays are device memory. */
 strata_status sti_attention_plan_create(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype,
                                         int64_t batch, int64_t q_time, int64_t k_time, int32_t train,
                                         sti_attention_plan **out);
 void sti_attention_plan_destroy(sti_attention_plan *p); /* accepts NULL */
 const sti_attention_shape *sti_attention_plan_shape(const sti_attention_plan *p);
+/* Tokens of the caches that append and step will meet, where it is not k_time. A device does not read their headers. */
+void sti_attention_plan_capacity(sti_attention_plan *p, int64_t capacity);
 size_t sti_attention_work(const sti_attention_plan *p); /* bytes, O(time) */
 const char *sti_attention_variant_name(const sti_attention_plan *p);
 
@@ -57,7 +59,8 @@ strata_status sti_attention_selftest(const strata_context *ctx, strata_selftest_
 /* ---- decoding ----------------------------------------------------------------------------------------------------
  * The cache of one sequence: a header of 64 bytes, then one slab per key level and value level, each aligned to 64:
  * keys (kv_heads, rank, slots), values (kv_heads, slots, vrank); position j lives in slot j mod slots and slots =
- * min(reach, capacity). Zeroed memory is not a cache: init writes the header. */
+ * min(reach, capacity). Zeroed memory is not a cache: init writes the header. On a device the header stays zero, slots
+ * are rounded up to whole vectors, and the capacity is the plan's. */
 strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload);
 strata_status sti_attention_cache_init(const sti_attention_plan *p, int64_t capacity, void *cache);
 /* k, v: (head, time) strides are used. E_SPACE when a level that never forgets would pass the capacity. */

@@ -1,6 +1,7 @@
 /* strata_attention_*: tensors and spec text in front of plans. */
 #include <string.h>
 
+#include "core/device.h"
 #include "kernel/attention/engine.h"
 
 struct strata_attention {
@@ -105,7 +106,7 @@ strata_status strata_attention_create(const strata_context *ctx, const char *spe
     a->problem = p;
     s = sti_attention_plan_create(ctx, &shape, p.dtype, p.batch, p.q_time, p.k_time, p.train, &a->plan);
     if (s != STRATA_OK) goto out;
-    if ((s = sti_calloc(ctx, (int64_t)sti_attention_work(a->plan), 1, &a->work)) != STRATA_OK) goto out;
+    if ((s = sti_array_calloc(ctx, (int64_t)sti_attention_work(a->plan), 1, &a->work)) != STRATA_OK) goto out;
     a->text = sti_values_text(v, false);
     if (!a->text) {
         s = sti_fail(STRATA_E_MEMORY, "attention: no memory");
@@ -126,7 +127,7 @@ void strata_attention_destroy(strata_attention *a)
     if (!a) return;
     strata_context *ctx = (strata_context *)(uintptr_t)a->ctx;
     sti_attention_plan_destroy(a->plan);
-    strata_free(ctx, a->work);
+    sti_array_free(ctx, a->work);
     sti_heap_free(a->text);
     strata_free(ctx, a);
     strata_context_destroy(ctx);
@@ -163,14 +164,16 @@ const char *strata_attention_variant(const strata_attention *a)
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
 
 /* `t` has the wanted shape, type and a contiguous last dimension. */
-static strata_status check_tensor(const char *name, const strata_tensor *t, int32_t dtype, int32_t ndim,
-                                  const int64_t *want)
+static strata_status check_tensor(const strata_attention *a, const char *name, const strata_tensor *t, int32_t dtype,
+                                  int32_t ndim, const int64_t *want)
 {
     if (!t || !t->data) return sti_fail(STRATA_E_INVALID, "attention: %s is NULL", name);
     if (t->dtype != dtype)
         return sti_fail(STRATA_E_DTYPE, "attention: %s is %s but the plan wants %s", name, strata_dtype_name(t->dtype),
                         strata_dtype_name(dtype));
-    if (t->device != STRATA_CPU) return sti_fail(STRATA_E_DEVICE, "attention: %s is not in host memory", name);
+    if (t->device != a->ctx->device)
+        return sti_fail(STRATA_E_DEVICE, "attention: %s is in %s memory but the context's device is %s", name,
+                        t->device == STRATA_CPU ? "host" : "device", a->ctx->device == STRATA_CPU ? "cpu" : "cuda");
     if (t->ndim != ndim)
         return sti_fail(STRATA_E_SHAPE, "attention: %s has %d dimensions, not %d", name, t->ndim, ndim);
     for (int32_t i = 0; i < ndim; i++)
@@ -183,7 +186,7 @@ static strata_status check_tensor(const char *name, const strata_tensor *t, int3
 static strata_status take(const strata_attention *a, const char *name, const strata_tensor *t, int64_t batch,
                           int64_t heads, int64_t time, int64_t dim, sti_attention_array *out)
 {
-    STI_TRY(check_tensor(name, t, a->problem.dtype, 4, (const int64_t[]){ batch, heads, time, dim }));
+    STI_TRY(check_tensor(a, name, t, a->problem.dtype, 4, (const int64_t[]){ batch, heads, time, dim }));
     if (dim > 1 && t->stride[3] != 1)
         return sti_fail(STRATA_E_SHAPE, "attention: the last dimension of %s has stride %lld, not 1", name,
                         (long long)t->stride[3]);
@@ -196,7 +199,7 @@ static strata_status take_lse(const strata_attention *a, const strata_tensor *t,
     const sti_attention_shape *s = sti_attention_plan_shape(a->plan);
     const int64_t want[] = { s->parts, c->batch, s->heads, c->q_time };
     int32_t skip = s->parts == 1, dtype = a->problem.dtype == STRATA_F64 ? STRATA_F64 : STRATA_F32;
-    STI_TRY(check_tensor("lse", t, dtype, 4 - skip, want + skip));
+    STI_TRY(check_tensor(a, "lse", t, dtype, 4 - skip, want + skip));
     const int64_t *stride = t->stride + (1 - skip);
     c->lse = (sti_attention_array){ t->data, stride[0], stride[1], stride[2] };
     c->lse_part = skip ? 0 : t->stride[0];
@@ -276,7 +279,7 @@ strata_status strata_attention_cache_init(const strata_attention *a, int64_t cap
 static strata_status take3(const strata_attention *a, const char *name, const strata_tensor *t, int64_t first,
                            int64_t second, int64_t dim, strata_tensor const **out)
 {
-    STI_TRY(check_tensor(name, t, a->problem.dtype, 3, (const int64_t[]){ first, second, dim }));
+    STI_TRY(check_tensor(a, name, t, a->problem.dtype, 3, (const int64_t[]){ first, second, dim }));
     if (dim > 1 && t->stride[2] != 1)
         return sti_fail(STRATA_E_SHAPE, "attention: the last dimension of %s has stride %lld, not 1", name,
                         (long long)t->stride[2]);

@@ -1,9 +1,13 @@
 /* Layout of the decoding cache and the checked calls on it. */
 #include <string.h>
 
+#include "core/device.h"
 #include "kernel/attention/engine.h"
 
 static const uint64_t magic = 0x6e65747461697473u;
+
+/* On a device a ring holds whole vectors of positions, so that levels start and wrap at one. */
+enum { DEVICE_SLOTS = 16 };
 
 static size_t element(const sti_attention_plan *p)
 {
@@ -18,11 +22,15 @@ static bool add_slab(const sti_attention_plan *p, sti_cache_layout *l, sti_cache
     size_t bytes = 0;
     s->offset = l->bytes;
     s->slots = STI_MIN(reach, capacity);
+    if (!sti_mul_i64(rank, s->slots, &count) || !sti_mul_i64(count, p->shape.kv_heads, &count) ||
+        __builtin_mul_overflow((size_t)count, element(p), &bytes) || bytes > SIZE_MAX / 8 - l->payload)
+        return false;
+    l->payload += bytes;
+    if (sti_on_device(p->ctx)) s->slots = (s->slots + DEVICE_SLOTS - 1) / DEVICE_SLOTS * DEVICE_SLOTS;
     if (reach > capacity) l->limit = capacity;
     if (!sti_mul_i64(rank, s->slots, &count) || !sti_mul_i64(count, p->shape.kv_heads, &count) ||
         __builtin_mul_overflow((size_t)count, element(p), &bytes) || bytes > SIZE_MAX / 4 - l->bytes)
         return false;
-    l->payload += bytes;
     l->bytes = sti_round_up(l->bytes + bytes, STI_ALIGN);
     return true;
 }
@@ -46,11 +54,21 @@ bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, s
     return true;
 }
 
+static strata_status check_type(const sti_attention_plan *p)
+{
+    if (!p->half || sti_on_device(p->ctx)) return STRATA_OK;
+    return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
+}
+
 strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload)
 {
     sti_cache_layout l;
-    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
+    STI_TRY(check_type(p));
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
+    if (sti_on_device(p->ctx) && capacity != p->capacity)
+        return sti_fail(STRATA_E_UNSUPPORTED,
+                        "attention: on a device a cache has the plan's key time of %lld tokens, not %lld",
+                        (long long)p->capacity, (long long)capacity);
     if (capacity < 1)
         return sti_fail(STRATA_E_INVALID, "attention: cache capacity %lld is below 1", (long long)capacity);
     if (!sti_attention_cache_layout(p, capacity, &l))
@@ -65,6 +83,10 @@ strata_status sti_attention_cache_init(const sti_attention_plan *p, int64_t capa
 {
     size_t bytes = 0;
     STI_TRY(sti_attention_cache_size(p, capacity, &bytes, NULL));
+    if (sti_on_device(p->ctx)) {
+        sti_array_zero(p->ctx, cache, bytes);
+        return STRATA_OK;
+    }
     sti_cache_head head = { .magic = magic, .capacity = capacity };
     memcpy(cache, &head, sizeof head);
     return STRATA_OK;
@@ -74,8 +96,8 @@ strata_status sti_attention_cache_init(const sti_attention_plan *p, int64_t capa
 static strata_status check_room(const sti_attention_plan *p, const void *cache, int64_t pos, int64_t n)
 {
     sti_cache_layout l;
-    sti_cache_head head;
-    memcpy(&head, cache, sizeof head);
+    sti_cache_head head = { .magic = magic, .capacity = p->capacity };
+    if (!sti_on_device(p->ctx)) memcpy(&head, cache, sizeof head);
     if (head.magic != magic || head.capacity < 1 || !sti_attention_cache_layout(p, head.capacity, &l))
         return sti_fail(STRATA_E_INVALID, "attention: the cache was not made by cache_init");
     if (pos < 0 || n < 0 || pos >= STI_NEVER - n)
@@ -89,7 +111,7 @@ static strata_status check_room(const sti_attention_plan *p, const void *cache, 
 strata_status sti_attention_cache_append(const sti_attention_plan *p, void *cache, int64_t pos, int64_t n,
                                          const sti_attention_array *k, const sti_attention_array *v)
 {
-    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
+    STI_TRY(check_type(p));
     STI_TRY(check_room(p, cache, pos, n));
     p->kernel->append(p, cache, pos, n, k, v);
     return STRATA_OK;
@@ -99,7 +121,7 @@ strata_status sti_attention_step(const sti_attention_plan *p, void *cache, size_
                                  int64_t batch, const sti_attention_array *q, const sti_attention_array *k,
                                  const sti_attention_array *v, const sti_attention_array *o, void *work)
 {
-    if (p->half) return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
+    STI_TRY(check_type(p));
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
     for (int64_t b = 0; b < batch; b++) STI_TRY(check_room(p, (unsigned char *)cache + (size_t)b * stride, pos[b], 1));
     sti_attention_steps s = { cache, stride, pos, batch, *q, *k, *v, *o, work };

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/device.h"
 #include "kernel/attention/engine.h"
 
 #if STRATA_HAVE_OPENMP
@@ -33,7 +34,7 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
     *out = NULL;
     if (dtype != STRATA_F32 && dtype != STRATA_F64 && dtype != STRATA_BF16)
         return sti_fail(STRATA_E_DTYPE, "attention takes f32, f64 or bf16, not %s", strata_dtype_name(dtype));
-    if (dtype == STRATA_BF16 && ctx->isa == STI_ISA_REF)
+    if (dtype == STRATA_BF16 && ctx->isa == STI_ISA_REF && !sti_on_device(ctx))
         return sti_fail(STRATA_E_UNSUPPORTED, "attention: isa=ref computes in f32 or f64, not bf16");
     if (batch < 1 || q_time < 1 || k_time < 1)
         return sti_fail(STRATA_E_SHAPE, "attention: batch %lld, query time %lld and key time %lld must be positive",
@@ -53,6 +54,7 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
     p->batch = batch;
     p->q_time = q_time;
     p->k_time = k_time;
+    p->capacity = k_time;
     for (int i = 0; i < shape->parts; i++) {
         sti_attention_part *a = &p->shape.part[i];
         for (int l = 1; l < a->levels; l++) p->varies[i] |= a->gain[l + 1] < a->gain[l] || a->gain[l + 1] > a->gain[l];
@@ -64,6 +66,18 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
             }
         }
     }
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        const strata_status s = sti_attention_device_kernel(p, &p->kernel);
+        if (s != STRATA_OK) {
+            sti_attention_plan_destroy(p);
+            return s;
+        }
+        p->work = sti_round_up(p->kernel->work(p), STI_ALIGN);
+        *out = p;
+        return STRATA_OK;
+    }
+#endif
     size_t v = 0;
     while (v + 1 < STI_COUNT(variants) && (ctx->isa == STI_ISA_REF || variants[v][0].isa > ctx->isa)) v++;
     p->kernel = &variants[v][dtype == STRATA_F64];
@@ -83,6 +97,11 @@ void sti_attention_plan_destroy(sti_attention_plan *p)
 const sti_attention_shape *sti_attention_plan_shape(const sti_attention_plan *p)
 {
     return &p->shape;
+}
+
+void sti_attention_plan_capacity(sti_attention_plan *p, int64_t capacity)
+{
+    p->capacity = capacity;
 }
 
 size_t sti_attention_work(const sti_attention_plan *p)

@@ -3,6 +3,7 @@
 /* What plan, variants and cache share inside the component. */
 
 #include "kernel/attention/attention.h"
+#include "kernel/attention/range.h"
 
 typedef struct sti_attention_steps { /* one new token for each of `batch` sequences */
     unsigned char *cache;
@@ -40,52 +41,16 @@ struct sti_attention_plan {
     int32_t varies[STI_ATTENTION_PARTS];  /* 1: the gain depends on the depth */
     int32_t vlevels[STI_ATTENTION_PARTS]; /* levels up to the last that has value columns */
     int64_t batch, q_time, k_time;
+    int64_t capacity; /* of the caches, on a device: nobody there reads their headers */
     size_t work;
 };
 
-/* ---- intervals -------------------------------------------------------------------------------------------------- */
+#if STRATA_HAVE_CUDA
+/* The variant that runs a plan on its device; all but plan->kernel and plan->work is set. @return OK | E_UNSUPPORTED */
+strata_status sti_attention_device_kernel(const sti_attention_plan *p, const sti_attention_kernel **out);
+#endif
 
-enum { STI_FAR = 62 };
-#define STI_NEVER ((int64_t)1 << STI_FAR) /* beyond every position */
-
-typedef struct sti_interval {
-    int64_t lo, hi; /* [lo, hi) */
-} sti_interval;
-
-static inline sti_interval sti_meet(sti_interval a, sti_interval b)
-{
-    return (sti_interval){ a.lo > b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi };
-}
-
-/* Positions on the other side that level `l` (from 0) joins with position p: keys of query p, or queries of key p.
- * Both ends grow with p. */
-static inline sti_interval sti_attention_range(const sti_attention_part *part, int causal, int l, int64_t p, int of_key)
-{
-    int64_t reach = part->level[0].reach;
-    sti_interval r = { -STI_NEVER, STI_NEVER };
-    if (reach < STI_NEVER) r = (sti_interval){ p - reach + 1, p + reach };
-    if (causal && of_key) r.lo = p;
-    if (causal && !of_key) r.hi = p + 1;
-    if (l == 0) return r;
-    reach = part->level[l].reach;
-    if (reach >= STI_NEVER) return r;
-    if (!part->blocks) return sti_meet(r, (sti_interval){ p - reach + 1, p + reach });
-    int64_t first = p / reach * reach;
-    return sti_meet(r, (sti_interval){ first, first + reach });
-}
-
-/* ---- cache layout ----------------------------------------------------------------------------------------------- */
-
-typedef struct sti_cache_slab {
-    size_t offset; /* bytes from the start of the cache */
-    int64_t slots;
-} sti_cache_slab;
-
-typedef struct sti_cache_layout {
-    sti_cache_slab k[STI_ATTENTION_PARTS][STI_ATTENTION_LEVELS], v[STI_ATTENTION_LEVELS];
-    size_t bytes, payload;
-    int64_t limit; /* positions from here on do not fit; STI_NEVER when everything is a ring */
-} sti_cache_layout;
+/* ---- cache ------------------------------------------------------------------------------------------------------ */
 
 typedef struct sti_cache_head { /* first 64 bytes of a cache */
     uint64_t magic;

@@ -1,16 +1,16 @@
 /* The attention kernel as a leaf stage. */
 #include <string.h>
 
-#include "core/context.h"
+#include "core/device.h"
 #include "core/real.h"
 #include "mixer/softmax/softmax.h"
+#include "mixer/softmax/softmax_cuda.h"
 
 typedef struct stage_plan {
     sti_attention_plan *attention;
     sti_attention_shape shape;
     bool share_q, share_k; /* one query, one key for all heads: a stride of 0, and gradients that are summed */
     size_t grad_off[2];    /* where the work of a call keeps the gradients of shared q and k, heads apart */
-    size_t pos_off;        /* and the positions of a step */
 } stage_plan;
 
 static void destroy(void *plan)
@@ -47,21 +47,41 @@ static sti_attention_call call_of(const sti_stage *s, const sti_io *io)
                                  .work = io->work };
 }
 
+enum { SEQUENCES = 256 }; /* of one step */
+
+/* Sequence b of an array. */
+static sti_attention_array sequence(const sti_attention_array *a, int64_t b, size_t e)
+{
+    sti_attention_array s = *a;
+    s.data = (char *)a->data + (size_t)(b * a->batch) * e;
+    return s;
+}
+
+static void advance(sti_attention_array *a, size_t e)
+{
+    a->data = (char *)a->data + (size_t)a->time * e;
+}
+
 /* New tokens of sequences that have some already: one after the other. */
 static strata_status steps(const sti_stage *s, const sti_io *io)
 {
     const stage_plan *p = s->plan;
     const size_t e = strata_dtype_size(s->graph->dtype);
-    int64_t *pos = (int64_t *)(void *)((char *)io->work + p->pos_off);
-    sti_attention_call c = call_of(s, io);
-    for (int64_t t = 0; t < io->time; t++) {
-        for (int64_t b = 0; b < io->batch; b++) pos[b] = (io->pos ? io->pos[b] : 0) + t;
-        STI_TRY(sti_attention_step(p->attention, io->state, io->state_stride, pos, io->batch, &c.q, &c.k, &c.v, &c.o,
-                                   io->work));
-        c.q.data = (char *)c.q.data + (size_t)c.q.time * e;
-        c.k.data = (char *)c.k.data + (size_t)c.k.time * e;
-        c.v.data = (char *)c.v.data + (size_t)c.v.time * e;
-        c.o.data = (char *)c.o.data + (size_t)c.o.time * e;
+    const sti_attention_call c = call_of(s, io);
+    int64_t pos[SEQUENCES];
+    for (int64_t b0 = 0; b0 < io->batch; b0 += SEQUENCES) {
+        const int64_t batch = STI_MIN(io->batch - b0, SEQUENCES);
+        sti_attention_array q = sequence(&c.q, b0, e), k = sequence(&c.k, b0, e), v = sequence(&c.v, b0, e),
+                            o = sequence(&c.o, b0, e);
+        for (int64_t t = 0; t < io->time; t++) {
+            for (int64_t b = 0; b < batch; b++) pos[b] = (io->pos ? io->pos[b0 + b] : 0) + t;
+            STI_TRY(sti_attention_step(p->attention, (char *)io->state + (size_t)b0 * io->state_stride,
+                                       io->state_stride, pos, batch, &q, &k, &v, &o, io->work));
+            advance(&q, e);
+            advance(&k, e);
+            advance(&v, e);
+            advance(&o, e);
+        }
     }
     return STRATA_OK;
 }
@@ -79,9 +99,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
     if (!io->state) return STRATA_OK;
     const size_t e = strata_dtype_size(s->graph->dtype);
     for (int64_t b = 0; b < io->batch; b++) {
-        sti_attention_array k = c.k, v = c.v;
-        k.data = (char *)k.data + (size_t)(b * k.batch) * e;
-        v.data = (char *)v.data + (size_t)(b * v.batch) * e;
+        const sti_attention_array k = sequence(&c.k, b, e), v = sequence(&c.v, b, e);
         STI_TRY(sti_attention_cache_append(p->attention, (char *)io->state + (size_t)b * io->state_stride, 0, io->time,
                                            &k, &v));
     }
@@ -96,6 +114,19 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
 #define REAL double
 #define SFX _f64
 #include "mixer/softmax/attention_stage.inc"
+
+static void sum_heads(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t heads, int64_t dim,
+                      const void *from, void *to, int acc)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_softmax_sum_heads_cuda(ctx, dtype, rows, heads, dim, from, to, acc);
+        return;
+    }
+#endif
+    (void)ctx;
+    (dtype == STRATA_F64 ? sum_heads_f64 : sum_heads_f32)(rows, heads, dim, from, to, acc);
+}
 
 static strata_status backward(const sti_stage *s, const sti_io *io)
 {
@@ -113,16 +144,15 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     sti_attention_backward(p->attention, &c);
     for (int i = 0; i < 2; i++) {
         if (!shared[i] || !io->din[i]) continue;
-        if (s->graph->dtype == STRATA_F64)
-            sum_heads_f64(io->batch * t, heads[i], h->d_qk, grad[i]->data, io->din[i], io->acc[i]);
-        else
-            sum_heads_f32(io->batch * t, heads[i], h->d_qk, grad[i]->data, io->din[i], io->acc[i]);
+        sum_heads(s->graph->ctx, s->graph->dtype, io->batch * t, heads[i], h->d_qk, grad[i]->data, io->din[i],
+                  io->acc[i]);
     }
     return STRATA_OK;
 }
 
 static void state_init(const sti_stage *s, void *state)
 {
+    if (sti_on_device(s->graph->ctx)) return; /* zeroed memory is an empty cache there */
     /* cannot fail: the size was asked for the same capacity */
     (void)sti_attention_cache_init(((const stage_plan *)s->plan)->attention, s->graph->time, state);
 }
@@ -170,9 +200,9 @@ static strata_status prepare(const sti_graph *g, const char *name, const sti_att
         p->grad_off[k] = at;
         if (g->train && (k ? p->share_k : p->share_q)) at += sti_round_up(rows * (size_t)wide[k] * e, STI_ALIGN);
     }
-    p->pos_off = at;
-    d->work = at + (size_t)g->batch * sizeof(int64_t);
-    for (int32_t k = 0; k < shape->parts; k++) d->saved += rows * (size_t)shape->heads * e;
+    d->work = at;
+    d->saved = (size_t)shape->parts * rows * (size_t)shape->heads * strata_dtype_size(sti_sum_type(g->dtype));
+    sti_attention_plan_capacity(p->attention, g->time);
     if (shape->causal) {
         size_t payload;
         STI_TRY(sti_attention_cache_size(p->attention, g->time, &d->state, &payload));

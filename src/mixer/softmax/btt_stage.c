@@ -20,7 +20,7 @@ typedef struct call {
     const stage_plan *p;
     const strata_context *ctx;
     int32_t dtype;
-    size_t e;
+    size_t e, sum;               /* bytes of an element, and of a parameter's gradient */
     int64_t rows, inner, cs, bs; /* inner: heads b s */
     char *z, *dz, *side, *line;
     const char *R, *L;
@@ -35,6 +35,7 @@ static call call_of(const sti_stage *s, const sti_io *io)
                    .ctx = s->graph->ctx,
                    .dtype = s->graph->dtype,
                    .e = e,
+                   .sum = strata_dtype_size(sti_sum_type(s->graph->dtype)),
                    .rows = io->batch * io->time,
                    .inner = p->heads * p->b * p->rank,
                    .cs = p->c * p->rank,
@@ -50,30 +51,30 @@ static call call_of(const sti_stage *s, const sti_io *io)
 /* Block (h, b) of z as (rows, c, s), and of a vector (…, a, b) as (rows, a). */
 static void z_out(const call *k, const char *z, int64_t hb)
 {
-    gather(k->dtype, k->rows, k->p->c, k->p->rank, z + (size_t)(hb * k->p->rank) * k->e, k->inner, k->rows * k->inner,
-           1, k->side);
+    gather(k->ctx, k->dtype, k->rows, k->p->c, k->p->rank, z + (size_t)(hb * k->p->rank) * k->e, k->inner,
+           k->rows * k->inner, 1, k->side);
 }
 static void z_in(const call *k, char *z, int64_t hb)
 {
-    scatter(k->dtype, k->rows, k->p->c, k->p->rank, k->side, z + (size_t)(hb * k->p->rank) * k->e, k->inner,
+    scatter(k->ctx, k->dtype, k->rows, k->p->c, k->p->rank, k->side, z + (size_t)(hb * k->p->rank) * k->e, k->inner,
             k->rows * k->inner, 1, false);
 }
 static void line_out(const call *k, const void *x, int64_t row, int64_t offset)
 {
-    gather(k->dtype, k->rows, k->p->a, 1, (const char *)x + (size_t)offset * k->e, row, k->p->b, 0, k->line);
+    gather(k->ctx, k->dtype, k->rows, k->p->a, 1, (const char *)x + (size_t)offset * k->e, row, k->p->b, 0, k->line);
 }
 static void line_in(const call *k, void *x, int64_t row, int64_t offset, bool add)
 {
-    scatter(k->dtype, k->rows, k->p->a, 1, k->line, (char *)x + (size_t)offset * k->e, row, k->p->b, 0, add);
+    scatter(k->ctx, k->dtype, k->rows, k->p->a, 1, k->line, (char *)x + (size_t)offset * k->e, row, k->p->b, 0, add);
 }
 
-static size_t l_block(const call *k, int64_t hb)
+static size_t l_block(const call *k, int64_t hb) /* elements */
 {
-    return (size_t)(hb * k->p->a * k->cs) * k->e;
+    return (size_t)(hb * k->p->a * k->cs);
 }
 static size_t r_block(const call *k, int64_t c)
 {
-    return (size_t)(c * k->p->d * k->inner) * k->e;
+    return (size_t)(c * k->p->d * k->inner);
 }
 static size_t z_block(const call *k, int64_t c)
 {
@@ -85,7 +86,7 @@ static void z_from_x(const call *k, const char *x)
 {
     for (int64_t c = 0; c < k->p->c; c++)
         sti_gemm(k->ctx, k->dtype, false, false, k->rows, k->inner, k->p->d, 1, x + (size_t)(c * k->p->d) * k->e,
-                 k->p->width, k->R + r_block(k, c), k->inner, 0, k->z + z_block(k, c), k->inner);
+                 k->p->width, k->R + r_block(k, c) * k->e, k->inner, 0, k->z + z_block(k, c), k->inner);
 }
 
 /* z = L^T x (query side) */
@@ -96,7 +97,7 @@ static void z_from_lines(const call *k, const void *x)
         for (int64_t h = 0; h < k->p->heads; h++) {
             const int64_t hb = h * k->p->b + b;
             sti_gemm(k->ctx, k->dtype, false, false, k->rows, k->cs, k->p->a, 1, k->line, k->p->a,
-                     k->L + l_block(k, hb), k->cs, 0, k->side, k->cs);
+                     k->L + l_block(k, hb) * k->e, k->cs, 0, k->side, k->cs);
             z_in(k, k->z, hb);
         }
     }
@@ -113,8 +114,8 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
             for (int64_t b = 0; b < p->b; b++) {
                 const int64_t hb = h * p->b + b;
                 z_out(&k, k.z, hb);
-                sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->a, k.cs, 1, k.side, k.cs, k.L + l_block(&k, hb), k.cs,
-                         0, k.line, p->a);
+                sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->a, k.cs, 1, k.side, k.cs, k.L + l_block(&k, hb) * k.e,
+                         k.cs, 0, k.line, p->a);
                 line_in(&k, io->out[0], row, h * p->width + b, false);
             }
         return STRATA_OK;
@@ -124,7 +125,7 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
         for (int64_t c = 0; c < p->c; c++)
             sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->d, k.bs, 1,
                      k.z + z_block(&k, c) + (size_t)(h * k.bs) * k.e, k.inner,
-                     k.R + r_block(&k, c) + (size_t)(h * k.bs) * k.e, k.inner, 0,
+                     k.R + r_block(&k, c) * k.e + (size_t)(h * k.bs) * k.e, k.inner, 0,
                      (char *)io->out[0] + (size_t)(h * p->width + c * p->d) * k.e, row);
     return STRATA_OK;
 }
@@ -134,7 +135,7 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const call k = call_of(s, io);
     const stage_plan *p = k.p;
     const int64_t row = p->heads * p->width;
-    char *dR = io->dparams, *dL = dR ? dR + (size_t)p->param_l * k.e : NULL;
+    char *dR = io->dparams, *dL = dR ? dR + (size_t)p->param_l * k.sum : NULL;
     const char *x = io->in[0], *dy = io->dout[0];
     char *dx = io->din[0];
     if (!p->transposed) {
@@ -145,20 +146,20 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
                 line_out(&k, dy, row, h * p->width + b);
                 z_out(&k, k.z, hb);
                 if (dL)
-                    sti_gemm(k.ctx, k.dtype, true, false, p->a, k.cs, k.rows, 1, k.line, p->a, k.side, k.cs, 1,
-                             dL + l_block(&k, hb), k.cs);
-                sti_gemm(k.ctx, k.dtype, false, false, k.rows, k.cs, p->a, 1, k.line, p->a, k.L + l_block(&k, hb), k.cs,
-                         0, k.side, k.cs);
+                    sti_gemm_sum(k.ctx, k.dtype, true, false, p->a, k.cs, k.rows, 1, k.line, p->a, k.side, k.cs, 1,
+                                 dL + l_block(&k, hb) * k.sum, k.cs);
+                sti_gemm(k.ctx, k.dtype, false, false, k.rows, k.cs, p->a, 1, k.line, p->a, k.L + l_block(&k, hb) * k.e,
+                         k.cs, 0, k.side, k.cs);
                 z_in(&k, k.dz, hb);
             }
         for (int64_t c = 0; c < p->c; c++) {
             const size_t chunk = (size_t)(c * p->d) * k.e;
             if (dR)
-                sti_gemm(k.ctx, k.dtype, true, false, p->d, k.inner, k.rows, 1, x + chunk, p->width,
-                         k.dz + z_block(&k, c), k.inner, 1, dR + r_block(&k, c), k.inner);
+                sti_gemm_sum(k.ctx, k.dtype, true, false, p->d, k.inner, k.rows, 1, x + chunk, p->width,
+                             k.dz + z_block(&k, c), k.inner, 1, dR + r_block(&k, c) * k.sum, k.inner);
             if (dx)
                 sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->d, k.inner, 1, k.dz + z_block(&k, c), k.inner,
-                         k.R + r_block(&k, c), k.inner, io->acc[0] ? 1 : 0, dx + chunk, p->width);
+                         k.R + r_block(&k, c) * k.e, k.inner, io->acc[0] ? 1 : 0, dx + chunk, p->width);
         }
         return STRATA_OK;
     }
@@ -168,10 +169,10 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
             const char *g = dy + (size_t)(h * p->width + c * p->d) * k.e;
             const size_t head = (size_t)(h * k.bs) * k.e;
             if (dR)
-                sti_gemm(k.ctx, k.dtype, true, false, p->d, k.bs, k.rows, 1, g, row, k.z + z_block(&k, c) + head,
-                         k.inner, 1, dR + r_block(&k, c) + head, k.inner);
-            sti_gemm(k.ctx, k.dtype, false, false, k.rows, k.bs, p->d, 1, g, row, k.R + r_block(&k, c) + head, k.inner,
-                     0, k.dz + z_block(&k, c) + head, k.inner);
+                sti_gemm_sum(k.ctx, k.dtype, true, false, p->d, k.bs, k.rows, 1, g, row, k.z + z_block(&k, c) + head,
+                             k.inner, 1, dR + (r_block(&k, c) + (size_t)(h * k.bs)) * k.sum, k.inner);
+            sti_gemm(k.ctx, k.dtype, false, false, k.rows, k.bs, p->d, 1, g, row, k.R + r_block(&k, c) * k.e + head,
+                     k.inner, 0, k.dz + z_block(&k, c) + head, k.inner);
         }
     for (int64_t h = 0; h < p->heads; h++)
         for (int64_t b = 0; b < p->b; b++) {
@@ -179,12 +180,12 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
             z_out(&k, k.dz, hb);
             if (dL) {
                 line_out(&k, x, p->width, b);
-                sti_gemm(k.ctx, k.dtype, true, false, p->a, k.cs, k.rows, 1, k.line, p->a, k.side, k.cs, 1,
-                         dL + l_block(&k, hb), k.cs);
+                sti_gemm_sum(k.ctx, k.dtype, true, false, p->a, k.cs, k.rows, 1, k.line, p->a, k.side, k.cs, 1,
+                             dL + l_block(&k, hb) * k.sum, k.cs);
             }
             if (dx) {
-                sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->a, k.cs, 1, k.side, k.cs, k.L + l_block(&k, hb), k.cs,
-                         0, k.line, p->a);
+                sti_gemm(k.ctx, k.dtype, false, true, k.rows, p->a, k.cs, 1, k.side, k.cs, k.L + l_block(&k, hb) * k.e,
+                         k.cs, 0, k.line, p->a);
                 line_in(&k, dx, p->width, b, h || io->acc[0]);
             }
         }

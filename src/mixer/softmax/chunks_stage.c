@@ -47,8 +47,8 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
             const piece q = piece_of(p, l, c);
             sti_gemm(g->ctx, g->dtype, false, false, rows, q.out, q.in, 1, at(io->in[0], q.x, e), p->width,
                      at(io->params, q.w, e), q.out, 0, io->work, q.out);
-            scatter(g->dtype, rows, p->heads, p->rank[l], io->work, at_out(io->out[0], q.y, e), row, p->features,
-                    q.feature, false);
+            scatter(g->ctx, g->dtype, rows, p->heads, p->rank[l], io->work, at_out(io->out[0], q.y, e), row,
+                    p->features, q.feature, false);
         }
     return STRATA_OK;
 }
@@ -57,16 +57,16 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
 {
     const stage_plan *p = s->plan;
     const sti_graph *g = s->graph;
-    const size_t e = strata_dtype_size(g->dtype);
+    const size_t e = strata_dtype_size(g->dtype), sum = strata_dtype_size(sti_sum_type(g->dtype));
     const int64_t rows = io->batch * io->time, row = p->heads * p->features;
     for (int32_t l = 0; l < p->levels; l++)
         for (int64_t c = 0; c < (int64_t)1 << l; c++) {
             const piece q = piece_of(p, l, c);
-            gather(g->dtype, rows, p->heads, p->rank[l], at(io->dout[0], q.y, e), row, p->features, q.feature,
+            gather(g->ctx, g->dtype, rows, p->heads, p->rank[l], at(io->dout[0], q.y, e), row, p->features, q.feature,
                    io->work);
             if (io->dparams)
-                sti_gemm(g->ctx, g->dtype, true, false, q.in, q.out, rows, 1, at(io->in[0], q.x, e), p->width, io->work,
-                         q.out, 1, at_out(io->dparams, q.w, e), q.out);
+                sti_gemm_sum(g->ctx, g->dtype, true, false, q.in, q.out, rows, 1, at(io->in[0], q.x, e), p->width,
+                             io->work, q.out, 1, at_out(io->dparams, q.w, sum), q.out);
             if (io->din[0]) /* the chunks of a level cover x once: later levels add */
                 sti_gemm(g->ctx, g->dtype, false, true, rows, q.in, q.out, 1, io->work, q.out, at(io->params, q.w, e),
                          q.out, l || io->acc[0] ? 1 : 0, at_out(io->din[0], q.x, e), p->width);

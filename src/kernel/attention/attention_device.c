@@ -1,0 +1,54 @@
+/* The CUDA variants in front of plans: "sm90" for what the Hopper kernels take, "cuda" for every shape. */
+#include "kernel/attention/engine.h"
+
+#if STRATA_HAVE_CUDA
+
+#include "core/device.h"
+#include "kernel/attention/attention_cuda.h"
+
+static size_t work(const sti_attention_plan *p)
+{
+    const size_t backward = p->train ? sti_attention_cuda_work(&p->shape, p->dtype, p->batch, p->q_time) : 0;
+    const size_t step = p->shape.causal ? sti_attention_cuda_step_work(p->ctx, &p->shape, p->dtype, p->batch) : 0;
+    return STI_MAX(backward, step);
+}
+
+static void forward(const sti_attention_plan *p, const sti_attention_call *c)
+{
+    sti_attention_cuda_forward(p->ctx, &p->shape, p->dtype, c);
+}
+
+static void backward(const sti_attention_plan *p, const sti_attention_call *c)
+{
+    sti_attention_cuda_backward(p->ctx, &p->shape, p->dtype, c);
+}
+
+static void append(const sti_attention_plan *p, unsigned char *cache, int64_t pos, int64_t n,
+                   const sti_attention_array *k, const sti_attention_array *v)
+{
+    sti_cache_layout l;
+    sti_attention_cache_layout(p, p->capacity, &l);
+    sti_attention_cuda_append(p->ctx, &p->shape, p->dtype, &l, cache, pos, n, k, v);
+}
+
+static void step(const sti_attention_plan *p, const sti_attention_steps *s)
+{
+    const sti_cuda_steps c = { s->cache, s->stride, s->pos, s->batch, s->q, s->k, s->v, s->o, s->work };
+    sti_cache_layout l;
+    sti_attention_cache_layout(p, p->capacity, &l);
+    sti_attention_cuda_step(p->ctx, &p->shape, p->dtype, &l, &c);
+}
+
+static const sti_attention_kernel cuda = { "cuda", STI_ISA_C, work, forward, backward, append, step };
+
+strata_status sti_attention_device_kernel(const sti_attention_plan *p, const sti_attention_kernel **out)
+{
+    const int64_t most = sti_attention_cuda_limit(p->ctx, &p->shape, p->dtype);
+    if (most)
+        return sti_fail(STRATA_E_UNSUPPORTED, "attention: d_qk %lld is above %lld, the most that fits this device",
+                        (long long)p->shape.d_qk, (long long)most);
+    *out = &cuda;
+    return STRATA_OK;
+}
+
+#endif
