@@ -161,11 +161,8 @@ static int run_train(cli *c)
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = cli_configure(c, ctx, task, &cfg);
     if (!rc) rc = cli_status(strata_task_describe(task, &about), CLI_ON_INPUT, NULL);
-    if (!rc && about.reads_files) { /* a wrong model is said before the data are looked at */
-        strata_cost cost = { .size = STRATA_INIT(strata_cost) };
-        const char *model = strata_config_get(cfg, "model.spec");
-        rc = cli_status(strata_cost_of(ctx, model, 0, 0, 1, 0, &cost, NULL), CLI_ON_INPUT, NULL);
-    }
+    if (!rc && about.reads_files) /* a wrong model is said before the data are looked at */
+        rc = cli_status(strata_train_check(ctx, cfg), CLI_ON_INPUT, NULL);
     if (!rc && !ndata && about.reads_files) {
         fallback = default_data();
         if (!fallback)

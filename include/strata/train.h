@@ -63,6 +63,10 @@ typedef struct strata_task_info {
 /** @return OK | E_SPEC (no such task; the nearest name) */
 STRATA_API strata_status strata_task_describe(const char *task, strata_task_info *info);
 
+/** What strata_train would refuse before it opens the data: the configuration, and the model for its task.
+ *  @return OK | E_SPEC | E_UNSUPPORTED | E_MEMORY */
+STRATA_API strata_status strata_train_check(const strata_context *ctx, const strata_config *c);
+
 /** Train. Continues from the newest checkpoint of out_dir when train.resume=1.
  *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID where the task reads files)
  *  @param out_dir created; receives config.conf, metrics.jsonl, step-N.safetensors, best.safetensors

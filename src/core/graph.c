@@ -272,6 +272,14 @@ static bool may_join(const sti_graph *g, const life *l, const int32_t *root, int
     return true;
 }
 
+/* Does a stage add to the gradient of x, because it reads x twice? */
+static bool reads_twice(const sti_stage *s, int32_t x)
+{
+    int32_t times = 0;
+    for (int32_t k = 0; k < s->nin; k++) times += s->in[k] == x;
+    return times > 1;
+}
+
 /* Let gradients that a stage only hands on share memory: along a residual stream all of them are one block. The life of
  * a root then covers those that joined it, which have none of their own. */
 static void share_grads(const sti_graph *g, life *l, int32_t *root)
@@ -285,7 +293,8 @@ static void share_grads(const sti_graph *g, life *l, int32_t *root)
             const int32_t x = s->in[k];
             const sti_buffer *a = &g->buffer[x], *b = &g->buffer[out];
             if (!(s->pass_grad >> k & 1) || s->acc[k] || !a->has_grad || !b->has_grad || a->external || b->external ||
-                a->output || b->output || a->width != b->width || !may_join(g, l, root, root[out], x, at))
+                a->output || b->output || a->width != b->width || reads_twice(s, x) ||
+                !may_join(g, l, root, root[out], x, at))
                 continue;
             root[x] = root[out];
         }

@@ -7,6 +7,7 @@
 
 #include "core/context.h"
 #include "io/series_parse.h"
+#include "io/utf8.h"
 
 void sti_panel_free(sti_panel *p)
 {
@@ -72,9 +73,30 @@ bool sti_read_number(const char *a, const char *b, double *x)
     return sti_parse_f64(buf, x);
 }
 
+/* Names go into messages, JSON and pages: control characters become blanks, and bytes that are not UTF-8 are taken as
+ * Latin-1. Doubled quotes become one. */
+static char *clean_name(const char *a, const char *b)
+{
+    const bool latin1 = !sti_utf8_valid(a, (size_t)(b - a));
+    char *name = sti_heap(2 * (size_t)(b - a) + 1), *out = name;
+    for (; name && a < b; a++) {
+        const unsigned char c = (unsigned char)*a;
+        if (c == '"' && a + 1 < b && a[1] == '"') a++;
+        if (c < 0x20 || c == 0x7f) {
+            *out++ = ' ';
+        } else if (latin1 && c >= 0x80) {
+            *out++ = (char)(0xc0 | c >> 6);
+            *out++ = (char)(0x80 | (c & 0x3f));
+        } else {
+            *out++ = (char)c;
+        }
+    }
+    return name;
+}
+
 strata_status sti_series_add(sti_panel *p, const char *a, const char *b)
 {
-    const size_t have = (size_t)p->count * sizeof *p->series, n = (size_t)(b - a);
+    const size_t have = (size_t)p->count * sizeof *p->series;
     if (p->count == INT32_MAX - 1) return sti_fail(STRATA_E_FORMAT, "too many series");
     if ((p->count & (p->count - 1)) == 0) { /* room for the next power of two */
         sti_series *s = sti_heap_grow(p->series, have, p->count ? 2 * have : sizeof *s);
@@ -82,13 +104,9 @@ strata_status sti_series_add(sti_panel *p, const char *a, const char *b)
         p->series = s;
     }
     sti_series *s = &p->series[p->count];
-    *s = (sti_series){ .name = sti_heap(n + 1) };
+    *s = (sti_series){ .name = clean_name(a, b) };
     if (!s->name) return sti_fail(STRATA_E_MEMORY, "out of memory");
     p->count++;
-    for (size_t i = 0, k = 0; i < n; i++) { /* names go into messages and pages: no control characters */
-        if (a[i] == '"' && i + 1 < n && a[i + 1] == '"') continue;
-        s->name[k++] = (unsigned char)a[i] < 0x20 ? ' ' : a[i];
-    }
     return STRATA_OK;
 }
 

@@ -35,5 +35,9 @@ int32_t sti_graph_cross_entropy(sti_graph *g, const char *name, int32_t logits, 
 /* Mean squared error of y over the targets (same type and width) that are not NaN: a loss stage. Its output buffer
  * (width 2) holds per row: the sum over its scored elements, and their number. Backward as above. */
 int32_t sti_graph_squared_error(sti_graph *g, const char *name, int32_t y, int32_t targets);
+/* out[h] = in[n - period + h mod period] for h < width: the last numbers of a row, repeated. */
+int32_t sti_graph_lag(sti_graph *g, const char *name, int64_t period, int64_t width, int32_t in);
+/* A row as its moving average over `length` (odd) numbers and the rest. */
+void sti_graph_decompose(sti_graph *g, const char *name, int64_t length, int32_t in, int32_t *trend, int32_t *rest);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/device.h"
+#include "layer/layer.h"
 #include "mixer/mixer.h"
 #include "operator/operator.h"
 
@@ -151,6 +152,21 @@ strata_status sti_model_plan_create(const strata_context *ctx, const char *spec,
     else
         sti_model_plan_destroy(p);
     return st;
+}
+
+strata_status sti_model_numbers(sti_model_plan *p)
+{
+    sti_graph *g = p->graph;
+    if (!p->inputs) return sti_fail(STRATA_E_SPEC, "%s reads numbers: inputs= and outputs= say how many", p->cls->kind);
+    p->tokens = sti_graph_input(g, p->inputs, g->dtype, 0);
+    if (g->train) p->targets = sti_graph_input(g, p->outputs, g->dtype, 0);
+    return g->status;
+}
+
+strata_status sti_model_squared_error(sti_model_plan *p)
+{
+    if (p->graph->train) p->loss = sti_graph_squared_error(p->graph, "loss", p->logits, p->targets);
+    return p->graph->status;
 }
 
 strata_status sti_model_run_create(const sti_model_plan *p, sti_model_run *r)

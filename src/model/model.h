@@ -13,12 +13,18 @@
 
 typedef struct sti_model_plan sti_model_plan;
 
+typedef enum sti_model_reads {
+    STI_MODEL_SEQUENCE, /* a sequence, whose positions are parts of it */
+    STI_MODEL_WINDOW    /* numbers; every position is a series of its own, seen whole: positions are never mixed */
+} sti_model_reads;
+
 typedef struct sti_model_class {
     const char *kind, *summary;
     /* Has an INT key "context": the length that training runs at. A class that can read numbers has the INT keys
      * "inputs" and "outputs", default "": empty when it reads tokens. */
     sti_keys keys;
     const char *const *examples;
+    sti_model_reads reads;
     /* Append the stages of the model to p->graph, fill the ports of `p`, write resolved defaults back into `v` (its
      * canonical text goes into checkpoints). Failures are recorded in the graph, or returned. */
     strata_status (*build)(sti_model_plan *p, sti_values *v);
@@ -80,6 +86,11 @@ struct strata_model {
     double base_width;
     int64_t step, tokens;
 };
+
+/* For classes that read numbers only: open the ports (E_SPEC when nobody says how many numbers), and close with the
+ * loss. */
+strata_status sti_model_numbers(sti_model_plan *p);
+strata_status sti_model_squared_error(sti_model_plan *p);
 
 void sti_model_cost(const sti_model_plan *p, int64_t batch, int64_t length, strata_cost *c);
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "train/run.h"
 
@@ -112,6 +113,16 @@ static strata_status check_files(const sti_task *t, int32_t ndata)
     return sti_fail(STRATA_E_INVALID, "the task %s makes its own data and reads no files", t->cls->kind);
 }
 
+strata_status strata_train_check(const strata_context *ctx, const strata_config *c)
+{
+    if (!ctx || !c) return sti_fail(STRATA_E_INVALID, "strata_train_check: a NULL argument");
+    sti_task task;
+    STI_TRY(sti_task_create(ctx, c, &task));
+    strata_status st = sti_run_check(ctx, c, &task);
+    sti_task_destroy(&task);
+    return st;
+}
+
 strata_status strata_train(const strata_context *ctx, const strata_config *c, const char *const *data, int32_t ndata,
                            const char *out_dir, strata_progress_fn fn, void *user)
 {
@@ -124,6 +135,32 @@ strata_status strata_train(const strata_context *ctx, const strata_config *c, co
     if (st == STRATA_OK) st = sti_run_train(ctx, c, &task, data, ndata, out_dir, fn, user);
     sti_task_destroy(&task);
     return st;
+}
+
+/* ---- data files ----------------------------------------------------------------------------------------------- */
+/* `path` as it can be found from another working directory: heap string. */
+static char *absolute_path(const char *path)
+{
+    char here[4096];
+    if (path[0] == '/' || !getcwd(here, sizeof here)) return sti_strdup(path);
+    sti_text t = { 0 };
+    sti_text_add(&t, "%s/%s", here, path);
+    if (!t.failed) return t.s;
+    sti_text_free(&t);
+    return NULL;
+}
+
+strata_status sti_task_remember(sti_task *t, const char *path, uint64_t bytes, sti_hash hash, int32_t validation)
+{
+    const size_t have = (size_t)t->nfile * sizeof *t->file;
+    sti_task_file *p = sti_heap_grow(t->file, have, have + sizeof *p);
+    if (!p) return sti_fail(STRATA_E_MEMORY, "out of memory");
+    t->file = p;
+    p[t->nfile] = (sti_task_file){ .path = absolute_path(path), .bytes = bytes, .validation = validation };
+    if (!p[t->nfile].path) return sti_fail(STRATA_E_MEMORY, "out of memory");
+    sti_hash_text(hash, p[t->nfile].hash);
+    t->nfile++;
+    return STRATA_OK;
 }
 
 /* ---- of a checkpoint ---------------------------------------------------------------------------------------- */
@@ -206,6 +243,7 @@ static strata_status evaluate(const strata_model *m, const char *const *data, in
     const double start = now();
     const int64_t time = m->plan->context;
     strata_status st = check_files(&task, ndata);
+    task.test = true;
     if (st == STRATA_OK)
         st = ndata > 0 ? task.cls->load(&task, STI_TASK_EVAL, data, ndata, time) : load_own(json, &task, time);
     if (st == STRATA_OK) {

@@ -258,15 +258,30 @@ static strata_status loop(run *r)
 }
 
 /* ---- setting up --------------------------------------------------------------------------------------------- */
+static sti_model_size model_size(const strata_config *c, const sti_task *task)
+{
+    return (sti_model_size){ .train = 1,
+                             .dtype = sti_config_is(c, "train.dtype", "bf16") ? STRATA_BF16 : STRATA_F32,
+                             .batch = sti_config_int(c, "train.batch"),
+                             .base_width = sti_config_num(c, "train.base_width"),
+                             .inputs = task->inputs,
+                             .outputs = task->outputs,
+                             .context = task->length };
+}
+
+strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task)
+{
+    const sti_model_size size = model_size(c, task);
+    sti_model_plan *p = NULL;
+    strata_status st = sti_model_plan_create(ctx, strata_config_get(c, "model.spec"), task->vocab, &size, &p);
+    sti_model_plan_destroy(p);
+    return st;
+}
+
 static strata_status plan_run(run *r, const strata_context *ctx)
 {
     const strata_config *c = r->config;
-    const sti_model_size size = { .batch = sti_config_int(c, "train.batch"),
-                                  .dtype = sti_config_is(c, "train.dtype", "bf16") ? STRATA_BF16 : STRATA_F32,
-                                  .base_width = sti_config_num(c, "train.base_width"),
-                                  .inputs = r->task->inputs,
-                                  .outputs = r->task->outputs,
-                                  .context = r->task->length };
+    const sti_model_size size = model_size(c, r->task);
     STI_TRY(sti_trainer_create(ctx, strata_config_get(c, "model.spec"), r->task->vocab, &size, true, &r->trainer));
     sti_trainer *t = r->trainer;
     t->rule = (sti_adamw){ sti_config_num(c, "train.beta1"), sti_config_num(c, "train.beta2"),
@@ -288,6 +303,7 @@ static strata_status plan_run(run *r, const strata_context *ctx)
         double n = ceil(flops / ((double)(r->batch * r->accum * r->time) * t->flops_token));
         if (n < (double)r->limit) r->limit = STI_MAX((int64_t)n, 1);
     }
+    if (t->plan->graph->params.elements == 0) r->limit = 1; /* there is nothing to train */
     if (r->limit == INT64_MAX && r->max_seconds <= 0)
         return sti_fail(STRATA_E_SPEC, "train.steps=0 needs train.flops or train.seconds, or the run never ends");
     r->schedule = (sti_schedule){ .lr = sti_config_num(c, "train.lr"),
@@ -344,7 +360,13 @@ strata_status sti_run_train(const strata_context *ctx, const strata_config *c, s
     run r = { .config = c, .task = task, .fn = fn, .user = user, .saved = -1, .dir = { .lock = -1 } };
     strata_status st = plan_run(&r, ctx); /* a wrong spec is told before any file is opened */
     task->steps = r.limit == INT64_MAX ? 0 : r.limit;
+    const int64_t length = task->length;
     if (st == STRATA_OK) st = task->cls->load(task, STI_TASK_TRAIN, data, ndata, r.time);
+    if (st == STRATA_OK && task->length != length) { /* the data told how long sequences are */
+        sti_trainer_destroy(r.trainer);
+        r.trainer = NULL;
+        st = plan_run(&r, ctx);
+    }
     if (st == STRATA_OK) st = sti_rundir_open(out_dir, &r.dir);
     if (st == STRATA_OK) st = begin(&r);
     if (st == STRATA_OK) st = open_files(&r);

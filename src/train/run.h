@@ -4,6 +4,10 @@
 
 #include "train/state.h"
 
+/* Plan the configured model for a task that is created; nothing is allocated for it. Shows what is wrong with the spec.
+ */
+strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task);
+
 /* strata_train, for a task that the caller has created and not loaded. */
 strata_status sti_run_train(const strata_context *ctx, const strata_config *c, sti_task *task, const char *const *data,
                             int32_t ndata, const char *out_dir, strata_progress_fn fn, void *user);

@@ -41,8 +41,8 @@ typedef struct sti_task_class {
     /* Set t->vocab, or t->inputs and t->outputs; t->length where every sequence has it; t->data. No file is opened. */
     strata_status (*create)(sti_task *t, const strata_config *c);
     void (*destroy)(sti_task *t); /* frees t->data, also half-made */
-    /* Read the files and fill t->file. `time`: length of the sequences asked for later.
-     * E_IO | E_FORMAT (empty, foreign) | E_SHAPE (too short for `time`). */
+    /* Read the files and fill t->file; t->length may become another than it was. `time`: length of the sequences asked
+     * for later. E_IO | E_FORMAT (empty, foreign) | E_SHAPE (too short for `time`). */
     strata_status (*load)(sti_task *t, sti_task_use use, const char *const *path, int32_t npath, int64_t time);
     /* Micro-batch `index` of a training run, the same for the same (seed, index): (batch, time) ids and their targets,
      * -1 where nothing is scored. Never allocates. */
@@ -80,7 +80,8 @@ struct sti_task {
     int64_t inputs, outputs; /* read and given; 0 of tokens */
     int64_t length;          /* positions of every sequence; 0: as many as the model's context */
     int64_t steps;           /* of the training run, set before load; 0: not known */
-    sti_task_file *file;     /* owned */
+    bool test; /* set before load: evaluations are of the test data, where the task keeps some apart from validation */
+    sti_task_file *file; /* owned */
     int32_t nfile;
     char vocab_hash[33];        /* of the file that says what the tokens mean; "": there is none */
     const sti_json *saved_in;   /* during create, for a checkpoint: its metadata … */

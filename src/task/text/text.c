@@ -1,12 +1,11 @@
 /* Language modelling on text files. See README.md. */
 
 #include <string.h>
-#include <unistd.h>
 
 #include "core/philox.h"
 #include "io/json.h"
 #include "io/tokenizer/tokenizer.h"
-#include "train/task.h"
+#include "task/registry.h"
 
 static const sti_key keys[] = {
     { "tokenizer", STI_KEY_TEXT, "char96", "char96 (newline and printable ASCII), byte, or bpe", 0, 0, NULL },
@@ -99,31 +98,6 @@ static void report(const sti_task *t, const char *path, const sti_token_counts *
     if (n->crlf > 0) sti_log(t->ctx, STRATA_LOG_INFO, "%s: %lld CR LF became newlines", path, (long long)n->crlf);
 }
 
-/* `path` as it can be found from another working directory: heap string. */
-static char *absolute_path(const char *path)
-{
-    char here[4096];
-    if (path[0] == '/' || !getcwd(here, sizeof here)) return sti_strdup(path);
-    sti_text t = { 0 };
-    sti_text_add(&t, "%s/%s", here, path);
-    if (!t.failed) return t.s;
-    sti_text_free(&t);
-    return NULL;
-}
-
-static strata_status remember(sti_task *t, const sti_corpus_file *f, int32_t validation)
-{
-    size_t have = (size_t)t->nfile * sizeof *t->file;
-    sti_task_file *p = sti_heap_grow(t->file, have, have + sizeof *p);
-    if (!p) return no_memory();
-    t->file = p;
-    p[t->nfile] = (sti_task_file){ .path = absolute_path(f->path), .bytes = f->bytes, .validation = validation };
-    if (!p[t->nfile].path) return no_memory();
-    sti_hash_text(f->hash, p[t->nfile].hash);
-    t->nfile++;
-    return STRATA_OK;
-}
-
 /* Load files and turn their text into ids. Where an id fits into a byte they take the place of the text. */
 static strata_status read_part(sti_task *t, sti_ids *ids, const char *const *path, int32_t npath, int32_t validation)
 {
@@ -140,7 +114,8 @@ static strata_status read_part(sti_task *t, sti_ids *ids, const char *const *pat
     for (int32_t i = 0; i < c.count && st == STRATA_OK; i++) {
         const sti_corpus_file *f = &c.file[i];
         sti_token_counts n = { 0 };
-        st = f->bytes > 0 ? remember(t, f, validation) : sti_fail(STRATA_E_FORMAT, "%s: the text is empty", f->path);
+        st = f->bytes > 0 ? sti_task_remember(t, f->path, f->bytes, f->hash, validation)
+                          : sti_fail(STRATA_E_FORMAT, "%s: the text is empty", f->path);
         if (st != STRATA_OK) break;
         st = x->tok->cls->encode(x->tok, from + f->offset, f->bytes, x->strict, ids, &n);
         if (st != STRATA_OK) st = sti_fail_prefix(st, "%s", f->path);
