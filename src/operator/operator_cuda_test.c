@@ -338,7 +338,7 @@ static const char *const larger[] = { "btt rows=256 cols=512",
                                       "kronecker shape=16x48,64x24",
                                       "mlr rows=256 cols=128 ranks=8,4,4",
                                       "lowrank rows=256 cols=512 rank=16",
-                                      "product rows=256 cols=256 terms=btt,householder(k=3),btt(rank=2)",
+                                      "product rows=256 cols=256 inner=256,256 terms=btt,householder(k=3),btt(rank=2)",
                                       "sum rows=256 cols=256 terms=btt,lowrank(rank=8),diagonal" };
 
 static void all_classes(int32_t type)

@@ -56,6 +56,7 @@ static int64_t fused_work(const sti_twostage *t)
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
     t->loops = NULL;
+    t->fused = false;
 #if STRATA_HAVE_CUDA
     if (sti_on_device(t->ctx)) {
         sti_twostage_device_plan(t, max_count, scratch);
@@ -84,7 +85,7 @@ void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 
 const char *sti_twostage_variant(const sti_twostage *t)
 {
-    return t->loops ? t->loops->name : "portable";
+    return t->fused ? "sm90" : t->loops ? t->loops->name : "portable";
 }
 
 /* One panel: n rows, everything transposed, so that a row of each array is one number of all n vectors. */

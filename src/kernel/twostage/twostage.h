@@ -3,9 +3,10 @@
 /* y = A x where A is two block-diagonal matrices with a permutation between: the inner loop of Monarch, BTT and
  * Kronecker. See the README. */
 
+#include <strata/context.h>
 #include <strata/tensor.h>
 
-#include "core/context.h"
+#include "core/base.h"
 
 typedef struct sti_twostage_loops sti_twostage_loops;
 
@@ -20,15 +21,17 @@ typedef struct sti_twostage {
     bool tied;          /* one (q, p) and one (s, r) serve all blocks; group is 1 */
     /* set by sti_twostage_plan */
     const sti_twostage_loops *loops; /* the fused variant, NULL: products of kernel/gemm */
+    bool fused;                      /* bf16 on a device: tensor cores (twostage_sm90.cu) where arrays are aligned */
     bool gather;                     /* the permutation needs a copy: it moves groups of several numbers */
     int64_t panel, grad_panel;
     int64_t width; /* workspace numbers of one row; of one thread when fused */
 } sti_twostage;
 
+STRATA_BEGIN
 /* Choose the variant and panels. @param scratch [out] workspace in rows of `width` numbers, for calls with up to
  * max_count rows. The workspace is aligned to STI_ALIGN bytes. */
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch);
-/* "avx512", "avx2" or "portable". */
+/* "sm90", "avx512", "avx2" or "portable". */
 const char *sti_twostage_variant(const sti_twostage *t);
 /* y = alpha A x + beta y, x (count, cols), y (count, rows); transposed: y = alpha A^T x + beta y with the sizes
  * exchanged. beta = 0 never reads y. Never allocates. */
@@ -38,5 +41,6 @@ void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, b
 void sti_twostage_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
                        const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
                        const strata_tensor *dx, void *work);
+STRATA_END
 
 #endif

@@ -5,6 +5,7 @@
 #include "core/device.h"
 #include "kernel/gemm.h"
 #include "kernel/twostage/twostage_cuda.h"
+#include "kernel/twostage/twostage_sm90.h"
 
 #if STRATA_HAVE_CUDA
 
@@ -146,12 +147,15 @@ void sti_twostage_device_plan(sti_twostage *t, int64_t max_count, int64_t *scrat
 {
     t->panel = t->grad_panel = max_count;
     t->width = 2 * t->n1 * t->q + t->n2 * t->s;
-    *scratch = max_count;
+    const int64_t fused = sti_twostage_sm90_work(t, max_count), row = t->width * (int64_t)strata_dtype_size(t->dtype);
+    t->fused = fused > 0;
+    *scratch = STI_MAX(max_count, sti_ceil_div(fused, row));
 }
 
 void sti_twostage_device_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
                                const strata_tensor *x, double beta, const strata_tensor *y, void *work)
 {
+    if (t->fused && sti_twostage_sm90_apply(t, w1, w2, transposed, alpha, x, beta, y, work)) return;
     const call s = open_call(t, w1, w2, x->shape[0], work);
     if (transposed) {
         read_y(&s, x);
@@ -170,6 +174,7 @@ void sti_twostage_device_grad(const sti_twostage *t, const void *w1, const void 
                               const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
                               const strata_tensor *dx, void *work)
 {
+    if (t->fused && sti_twostage_sm90_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work)) return;
     const call s = open_call(t, w1, w2, x->shape[0], work);
     stage1(&s, x);
     permute(&s, false);

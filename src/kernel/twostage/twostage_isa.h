@@ -2,6 +2,7 @@
 #define STI_TWOSTAGE_ISA_H
 /* The fused f32 loops: one table per instruction set, and what they share with the caller. */
 
+#include "core/context.h"
 #include "kernel/twostage/twostage.h"
 
 /* Vectors (rows of x or y) of a panel, whose numbers stand side by side; a multiple of every variant's tile. */

@@ -1,5 +1,6 @@
 #include "kernel/twostage/twostage.h"
 
+#include "core/context.h"
 #include "core/philox.h"
 #include "support/test.h"
 

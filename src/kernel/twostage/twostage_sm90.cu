@@ -1,0 +1,721 @@
+/* The two stages in bf16 on tensor cores. Each stage is one pass over the rows of x, and neither permutation costs a
+ * pass of its own: between the stages the numbers stand as tiles (tile, index, 32 rows), so that a number of 32 rows is
+ * 64 contiguous bytes and any index map is free; x and y are turned into this form, and back, on their way through
+ * shared memory (stmatrix and ldmatrix with .trans).
+ *
+ * A block of threads takes `G` of the stage's blocks, keeps their weights in shared memory and walks over tiles of
+ * rows, one warp for each (block, 32 rows): the warp reads its inputs into registers once and writes its outputs in
+ * their place. The tile after the next is under way in registers meanwhile.
+ *
+ *   into:  x (or dy) -> tiles        stage 1, or stage 2 transposed
+ *   out:   tiles -> y (or dx)        stage 2, or stage 1 transposed
+ *   weights: dW of a stage from its two ends; partial sums of slices of rows are added in a fixed order
+ *
+ * Order of rows in a tile: the product leaves row 8 n + 2 q + e of its input at place 8 q + 2 n + e (a lane's results
+ * are then 16 contiguous bytes). Doing it twice is the identity, so x and y have rows in order, tiles have not. */
+#include "kernel/twostage/twostage_sm90.h"
+
+#include "backend/cuda/cuda.cuh"
+
+namespace
+{
+enum { ROWS = 32, LINE = ROWS * 2 /* bytes of a number of all rows of a tile */, MAX_SLICES = 32 };
+
+/* One stage: `blocks` products out (m) = W in (k). An index map gives the place of number k of block b: in x or y
+ * (outer) and in a tile (inner); see outer_index and inner_index. */
+struct args {
+    const sti_bf16 *w;
+    int64_t count;     /* rows */
+    int64_t ld, width; /* of the outer array */
+    sti_bf16 *outer;   /* x, y, dx or dy */
+    sti_bf16 *tiles;   /* (tile, middle, ROWS) */
+    int64_t middle;
+    int blocks, k, m;
+    int n2, run_log;      /* index maps: blocks of stage 2, its group S as a power of two */
+    int w_step, w_line;   /* elements from block to block (0: tied) and from line to line of W */
+    int w_turned;         /* lines of W run along m, not along k */
+    int group, group_log; /* blocks of a thread block, a power of two */
+    int subs;             /* its row tiles */
+    int w_bytes, pitch;   /* shared memory: a block's weights; lines of a (block, row tile) */
+    float alpha, beta;
+};
+
+template <int STAGE> __device__ __forceinline__ int64_t inner_index(const args &a, int b, int k, int each)
+{
+    if (STAGE == 1) return (int64_t)b * each + k;
+    return (((int64_t)(k >> a.run_log) * a.n2 + b) << a.run_log) + (k & ((1 << a.run_log) - 1));
+}
+
+__device__ __forceinline__ uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* Line k of unit (sub, b), 16-byte chunk c, as a byte offset. Chunks are exchanged so that the eight addresses of a
+ * matrix lie in different banks, whether they run along k or along b. */
+__device__ __forceinline__ int line_at(const args &a, int unit, int b, int k, int c)
+{
+    const int key = (k >> 1) ^ (k >> 3) ^ ((b & 1) << 1) ^ ((b >> 3) & 1);
+    return (unit * a.pitch + k) * LINE + ((c ^ (key & 3)) << 4);
+}
+
+#define LDMATRIX(name, trans)                                                                                          \
+    __device__ __forceinline__ void name(uint32_t r[4], uint32_t at)                                                   \
+    {                                                                                                                  \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4" trans ".shared.b16 {%0,%1,%2,%3}, [%4];"                          \
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                                                  \
+                     : "r"(at)                                                                                         \
+                     : "memory");                                                                                      \
+    }
+LDMATRIX(load_matrices, "")
+LDMATRIX(load_turned, ".trans")
+
+__device__ __forceinline__ void store_turned(uint32_t at, uint4 v)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(v.x), "r"(v.y),
+                 "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ void multiply(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ uint32_t pack(float lo, float hi)
+{
+    const __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);
+    return *(const uint32_t *)&v;
+}
+
+__device__ __forceinline__ uint4 zero4()
+{
+    return make_uint4(0, 0, 0, 0);
+}
+
+__device__ void clear(char *memory, int bytes)
+{
+    for (int i = threadIdx.x * 16; i < bytes; i += 16 * blockDim.x) *(uint4 *)(memory + i) = zero4();
+    __syncthreads();
+}
+
+/* ---- the outer array ---------------------------------------------------------------------------------------------
+ * Its numbers of a group of blocks, `each` per block, are counted e = 0, 1, …: along the row for stage 1, for stage 2
+ * first over the blocks, then over k. A warp moves 8 rows x 32 numbers: lane (t, q) has numbers 8 q … 8 q + 7 of row t,
+ * and its register r holds 8 q + 2 r and the next, which is the transposed form of the 8 x 8 matrix r whose lines are
+ * the numbers 8 (i / 2) + 2 r + i % 2. */
+
+/* Place of number e in the row, or -1. */
+template <int STAGE> __device__ __forceinline__ int64_t outer_index(const args &a, int first, int each, int e)
+{
+    int64_t at;
+    if (STAGE == 1) {
+        at = (int64_t)first * each + e;
+        if (e >= a.group * each) return -1;
+    } else {
+        const int k = e >> a.group_log, b = first + (e & (a.group - 1));
+        at = (int64_t)k * a.n2 + b;
+        if (k >= each || b >= a.blocks) return -1;
+    }
+    return at < a.width ? at : -1;
+}
+
+/* Shared address of the line that this lane names in a matrix move, chunk c; numbers past the end go to a spare line.
+ */
+template <int STAGE>
+__device__ __forceinline__ int matrix_line(const args &a, int lane, int each, int sub, int e0, int c, int spare)
+{
+    const int i = lane % 8, e = e0 + 8 * (i / 2) + 2 * (lane / 8) + i % 2;
+    const int b = STAGE == 1 ? e / each : e & (a.group - 1), k = STAGE == 1 ? e - b * each : e >> a.group_log;
+    if (b >= a.group || k >= each) return spare;
+    return line_at(a, (sub << a.group_log) + b, b, k, c);
+}
+
+/* Item `it` of the moves of a tile: 8 rows (c of sub) and 32 numbers from e0. */
+struct item {
+    int sub, c, e0;
+};
+__device__ __forceinline__ item item_of(const args &a, int it, int spans)
+{
+    const int rows = it / spans;
+    return { rows / 4, rows % 4, it % spans * 32 };
+}
+
+template <int STAGE>
+__device__ __forceinline__ uint4 fetch_outer(const args &a, int first, int each, int64_t row0, item m, int lane)
+{
+    const int64_t row = row0 + m.sub * ROWS + m.c * 8 + lane / 4;
+    const int64_t at = outer_index<STAGE>(a, first, each, m.e0 + 8 * (lane % 4));
+    if (row >= a.count || at < 0) return zero4();
+    return __ldg((const uint4 *)(a.outer + row * a.ld + at));
+}
+
+/* ---- a tile's numbers ---- */
+
+/* Piece `it`: 16 bytes (8 rows) of a number. */
+struct piece {
+    int unit, b, k, c;
+    int64_t at; /* element in tiles, or -1 */
+};
+template <int STAGE>
+__device__ __forceinline__ piece piece_of(const args &a, int first, int each, int lines, int64_t tile0, int it)
+{ /* `lines` for each block, the last ones past its numbers */
+    piece p;
+    p.c = it % 4;
+    const int line = it / 4, all = lines << a.group_log, sub = line / all, rest = line - sub * all;
+    if (STAGE == 1) {
+        p.b = rest / lines;
+        p.k = rest % lines;
+    } else {
+        const int t = rest & ((1 << a.run_log) - 1), jg = rest >> a.run_log;
+        p.b = jg & (a.group - 1);
+        p.k = (jg >> a.group_log << a.run_log) + t;
+    }
+    p.unit = (sub << a.group_log) + p.b;
+    p.at = -1;
+    if (p.k < each && first + p.b < a.blocks && (tile0 + sub) * ROWS < a.count)
+        p.at = ((tile0 + sub) * a.middle + inner_index<STAGE>(a, first + p.b, p.k, each)) * ROWS + p.c * 8;
+    return p;
+}
+
+template <int STAGE>
+__device__ __forceinline__ uint4 fetch_inner(const args &a, int first, int each, int lines, int64_t tile0, int it)
+{
+    const piece p = piece_of<STAGE>(a, first, each, lines, tile0, it);
+    return p.at < 0 ? zero4() : *(const uint4 *)(a.tiles + p.at);
+}
+
+/* ---- one stage ---- */
+
+__device__ void load_weights(const args &a, int first, char *w)
+{
+    const int lines = a.w_turned ? a.k : a.m, chunks = (a.w_turned ? a.m : a.k) / 8;
+    const int pitch = ((chunks + 1) / 2 * 2 + 1) * 16, copies = a.w_step ? a.group : 1;
+    for (int i = threadIdx.x; i < copies * lines * chunks; i += blockDim.x) {
+        const int b = i / (lines * chunks), l = i / chunks % lines, c = i % chunks;
+        if (first + b < a.blocks)
+            *(uint4 *)(w + b * a.w_bytes + l * pitch + c * 16) =
+                __ldg((const uint4 *)(a.w + (int64_t)(first + b) * a.w_step + (int64_t)l * a.w_line + c * 8));
+    }
+}
+
+/* The warp's unit: out = W in, 16 outputs at a time; `put` receives four packed numbers of rows (lane / 4). */
+template <int KT, bool TURNED, typename put_fn>
+__device__ __forceinline__ void product(const args &a, uint32_t w, const uint32_t (&in)[KT][4][2], float alpha,
+                                        put_fn put)
+{
+    const int lane = threadIdx.x % 32, l8 = lane % 8, mat = lane / 8;
+    const int chunks = ((TURNED ? a.m : a.k) + 7) / 8, pitch = ((chunks + 1) / 2 * 2 + 1) * 16;
+    /* matrices: (m, k), (m + 8, k), (m, k + 8), (m + 8, k + 8) */
+    const uint32_t at = TURNED ? w + (uint32_t)(((mat >> 1) * 8 + l8) * pitch + (mat & 1) * 16)
+                               : w + (uint32_t)(((mat & 1) * 8 + l8) * pitch + (mat >> 1) * 16);
+    for (int m0 = 0; m0 < a.m; m0 += 16) {
+        float c[4][4] = {};
+#pragma unroll
+        for (int kt = 0; kt < KT; kt++) {
+            uint32_t f[4];
+            if (TURNED)
+                load_turned(f, at + (uint32_t)(kt * 16 * pitch + m0 * 2));
+            else
+                load_matrices(f, at + (uint32_t)(m0 * pitch + kt * 32));
+#pragma unroll
+            for (int n = 0; n < 4; n++) multiply(c[n], f, in[kt][n][0], in[kt][n][1]);
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            put(m0 + 8 * h + lane / 4, make_uint4(pack(alpha * c[0][2 * h], alpha * c[0][2 * h + 1]),
+                                                  pack(alpha * c[1][2 * h], alpha * c[1][2 * h + 1]),
+                                                  pack(alpha * c[2][2 * h], alpha * c[2][2 * h + 1]),
+                                                  pack(alpha * c[3][2 * h], alpha * c[3][2 * h + 1])));
+    }
+}
+
+template <int STAGE, int KT> struct team {
+    enum { WARPS = STAGE == 2 && KT <= 4 ? 16 : 8, BLOCKS = STAGE == 1 && KT <= 4 ? 2 : 1 };
+};
+
+/* INTO: outer -> tiles; else tiles -> outer. */
+template <int STAGE, bool INTO, int KT>
+__global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::BLOCKS) stage(const args a)
+{
+    extern __shared__ __align__(128) char memory[];
+    constexpr int WARPS = team<STAGE, KT>::WARPS, LOADS = 2 * KT;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int groups = (a.blocks + a.group - 1) / a.group, first = blockIdx.x % groups * a.group;
+    const int slice = blockIdx.x / groups, slices = gridDim.x / groups;
+    const int copies = a.w_step ? a.group : 1, data_bytes = WARPS * a.pitch * LINE;
+    char *w = memory, *data = memory + copies * a.w_bytes;
+    const uint32_t data_at = shared_address(data);
+    const int b = warp & (a.group - 1), unit = warp; /* subs * group == WARPS */
+    const int64_t tiles = (a.count + ROWS - 1) / ROWS, steps = (tiles + a.subs - 1) / a.subs;
+    const int in_spans = (a.group * a.k + 31) / 32, out_spans = (a.group * a.m + 31) / 32;
+    const uint32_t w_at = shared_address(w + (a.w_step ? b * a.w_bytes : 0));
+
+    if ((a.k | a.m) % 16) /* numbers that no one writes are multiplied too */
+        clear(memory, copies * a.w_bytes + data_bytes + LINE);
+    load_weights(a, first, w);
+
+    uint4 next[LOADS];
+    auto fetch = [&](int64_t step) {
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) {
+            if (INTO) {
+                const int it = warp + WARPS * l;
+                next[l] = it < 4 * a.subs * in_spans
+                              ? fetch_outer<STAGE>(a, first, a.k, step * a.subs * ROWS, item_of(a, it, in_spans), lane)
+                              : zero4();
+            } else
+                next[l] = fetch_inner<STAGE>(a, first, a.k, 16 * KT, step * a.subs, (int)threadIdx.x + 32 * WARPS * l);
+        }
+    };
+    auto keep = [&]() {
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) {
+            if (INTO) {
+                const int it = warp + WARPS * l;
+                if (it >= 4 * a.subs * in_spans) continue;
+                const item m = item_of(a, it, in_spans);
+                store_turned(data_at + (uint32_t)matrix_line<STAGE>(a, lane, a.k, m.sub, m.e0, m.c, data_bytes),
+                             next[l]);
+            } else {
+                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, 0, (int)threadIdx.x + 32 * WARPS * l);
+                *(uint4 *)(data + line_at(a, p.unit, p.b, p.k, p.c)) = next[l];
+            }
+        }
+    };
+
+    if (slice < steps) fetch(slice);
+    for (int64_t step = slice; step < steps; step += slices) {
+        keep();
+        __syncthreads();
+        if (step + slices < steps) fetch(step + slices);
+
+        uint32_t in[KT][4][2];
+#pragma unroll
+        for (int kt = 0; kt < KT; kt++)
+#pragma unroll
+            for (int n = 0; n < 4; n += 2) {
+                uint32_t r[4];
+                load_turned(r, data_at +
+                                   (uint32_t)line_at(a, unit, b, kt * 16 + lane / 8 % 2 * 8 + lane % 8, n + lane / 16));
+                in[kt][n][0] = r[0], in[kt][n][1] = r[1], in[kt][n + 1][0] = r[2], in[kt][n + 1][1] = r[3];
+            }
+        __syncwarp();
+        const int64_t tile = step * a.subs + (warp >> a.group_log);
+        auto put = [&](int m, uint4 v) {
+            if (INTO) {
+                if (m < a.m && first + b < a.blocks && tile < tiles)
+                    *(uint4 *)(a.tiles + (tile * a.middle + inner_index<STAGE>(a, first + b, m, a.m)) * ROWS +
+                               lane % 4 * 8) = v;
+            } else
+                *(uint4 *)(data + line_at(a, unit, b, m, lane % 4)) = v;
+        };
+        if (a.w_turned)
+            product<KT, true>(a, w_at, in, a.alpha, put);
+        else
+            product<KT, false>(a, w_at, in, a.alpha, put);
+        __syncthreads();
+        for (int it = warp; !INTO && it < 4 * a.subs * out_spans; it += WARPS) {
+            const item m = item_of(a, it, out_spans);
+            uint32_t r[4];
+            load_turned(r, data_at + (uint32_t)matrix_line<STAGE>(a, lane, a.m, m.sub, m.e0, m.c, data_bytes));
+            const int64_t row = (step * a.subs + m.sub) * ROWS + m.c * 8 + lane / 4;
+            const int64_t at = outer_index<STAGE>(a, first, a.m, m.e0 + 8 * (lane % 4));
+            if (row >= a.count || at < 0) continue;
+            uint4 *to = (uint4 *)(a.outer + row * a.ld + at);
+            if (a.beta != 0) {
+                const uint4 old = *to;
+                const uint32_t o[4] = { old.x, old.y, old.z, old.w };
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float2 x = __bfloat1622float2(*(const __nv_bfloat162 *)&r[i]),
+                                 y = __bfloat1622float2(*(const __nv_bfloat162 *)&o[i]);
+                    r[i] = pack(x.x + a.beta * y.x, x.y + a.beta * y.y);
+                }
+            }
+            *to = make_uint4(r[0], r[1], r[2], r[3]);
+        }
+        if (!INTO) __syncthreads();
+    }
+}
+
+/* ---- gradients of the weights ------------------------------------------------------------------------------------
+ * dW (outer number, inner number) = sum over rows of outer * inner, for all blocks of a group: a warp holds the sums of
+ * a tile of 32 x 8 NT, the thread block walks over its slice of the rows. Lane (t, q) reads 16 bytes of an outer line,
+ * whose r-th word is rows 8 q + 2 r: those that ldmatrix gives for chunk r of an inner line. */
+
+struct grad_args {
+    args a;                     /* outer: k per block, inner: m per block */
+    float *part;                /* (slice, blocks, weights of a block) */
+    int64_t part_step;          /* numbers of a slice */
+    int block_step;             /* of a block */
+    int outer_step, inner_step; /* of W along each */
+    int parts;                  /* thread blocks that share the tiles of a group */
+    int inner_pitch;
+};
+
+template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(const grad_args g)
+{
+    extern __shared__ __align__(128) char memory[];
+    constexpr int WARPS = 16;
+    const args &a = g.a;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int groups = (a.blocks + a.group - 1) / a.group, first = blockIdx.x % groups * a.group;
+    const int part = blockIdx.x / groups % g.parts, slice = blockIdx.x / (groups * g.parts),
+              slices = gridDim.x / (groups * g.parts);
+    const int outer_bytes = a.group * a.pitch * LINE, inner_bytes = a.group * g.inner_pitch * LINE;
+    char *outer = memory, *inner = memory + outer_bytes + LINE;
+    const uint32_t outer_at = shared_address(outer), inner_at = shared_address(inner);
+    const int64_t tiles = (a.count + ROWS - 1) / ROWS;
+    const int spans = (a.group * a.k + 31) / 32, pieces = a.group * g.inner_pitch * 4;
+    args in = a; /* the inner side: its lines */
+    in.pitch = g.inner_pitch;
+
+    /* the warp's tile */
+    const int across = (a.m + 8 * NT - 1) / (8 * NT), down = (a.k + 31) / 32, mine = part * WARPS + warp;
+    const int b = mine / (down * across), o0 = mine / across % down * 32, i0 = mine % across * 8 * NT;
+    const bool works = b < a.group && first + b < a.blocks;
+
+    if ((a.k | a.m) % 16) clear(memory, outer_bytes + 2 * inner_bytes + 3 * LINE);
+
+    uint4 next[4]; /* outer spans of the next tile: at most 16 blocks x 32 or 8 blocks x 64 numbers, see plan_weights */
+    auto fetch = [&](int64_t tile) {
+#pragma unroll
+        for (int l = 0; l < 4; l++) {
+            const int it = warp + WARPS * l;
+            next[l] =
+                it < 4 * spans ? fetch_outer<STAGE>(a, first, a.k, tile * ROWS, item_of(a, it, spans), lane) : zero4();
+        }
+    };
+    auto copy = [&](int64_t tile, int half) {
+        for (int it = threadIdx.x; it < pieces; it += 32 * WARPS) {
+            const piece p = piece_of<STAGE>(in, first, a.m, g.inner_pitch, tile, it);
+            if (p.at < 0) continue;
+            const uint32_t to = inner_at + (uint32_t)(half * (inner_bytes + LINE) + line_at(in, p.unit, p.b, p.k, p.c));
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(a.tiles + p.at) : "memory");
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+
+    float sum[2][NT][4] = {};
+    int half = 0;
+    if (slice < tiles) {
+        fetch(slice);
+        copy(slice, 0);
+    }
+    for (int64_t tile = slice; tile < tiles; tile += slices, half ^= 1) {
+#pragma unroll
+        for (int l = 0; l < 4; l++) {
+            const int it = warp + WARPS * l;
+            if (it >= 4 * spans) continue;
+            const item m = item_of(a, it, spans);
+            store_turned(outer_at + (uint32_t)matrix_line<STAGE>(a, lane, a.k, 0, m.e0, m.c, outer_bytes), next[l]);
+        }
+        asm volatile("cp.async.wait_group 0;" ::: "memory");
+        __syncthreads();
+        if (tile + slices < tiles) {
+            fetch(tile + slices);
+            copy(tile + slices, half ^ 1);
+        }
+        if (works) {
+            uint32_t f[2][2][4]; /* [16 outer numbers][16 rows] */
+#pragma unroll
+            for (int mt = 0; mt < 2; mt++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int k = o0 + 16 * mt + 8 * h + lane / 4;
+                    const uint4 v = k < a.pitch ? *(const uint4 *)(outer + line_at(a, b, b, k, lane % 4)) : zero4();
+                    f[mt][0][h] = v.x, f[mt][0][2 + h] = v.y, f[mt][1][h] = v.z, f[mt][1][2 + h] = v.w;
+                }
+#pragma unroll
+            for (int n = 0; n < NT; n++) {
+                const int k = i0 + 8 * n;
+                if (k >= a.m) break;
+                uint32_t r[4];
+                load_matrices(
+                    r, inner_at + (uint32_t)(half * (inner_bytes + LINE) + line_at(in, b, b, k + lane % 8, lane / 8)));
+#pragma unroll
+                for (int mt = 0; mt < 2; mt++) {
+                    multiply(sum[mt][n], f[mt][0], r[0], r[1]);
+                    multiply(sum[mt][n], f[mt][1], r[2], r[3]);
+                }
+            }
+        }
+        __syncthreads();
+    }
+    if (!works) return;
+    float *to = g.part + slice * g.part_step + (int64_t)(first + b) * g.block_step;
+#pragma unroll
+    for (int mt = 0; mt < 2; mt++)
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int o = o0 + 16 * mt + i / 2 * 8 + lane / 4, at = i0 + 8 * n + lane % 4 * 2 + i % 2;
+                if (o < a.k && at < a.m) to[o * g.outer_step + at * g.inner_step] = sum[mt][n][i];
+            }
+}
+
+/* dw (n) += the sum of `parts` arrays, one after the other */
+__global__ void add_parts(int64_t n, int parts, const float *part, float *dw)
+{
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        float sum = 0;
+        for (int p = 0; p < parts; p++) sum += part[p * n + i];
+        dw[i] += sum;
+    }
+}
+
+/* ---- host ---------------------------------------------------------------------------------------------------------
+ */
+
+int round16(int64_t n)
+{
+    return (int)((n + 15) / 16 * 16);
+}
+int lines_pitch(int64_t contiguous) /* bytes; an odd number of chunks */
+{
+    return (int)(((contiguous / 8 + 1) / 2 * 2 + 1) * 16);
+}
+
+/* A stage in one direction, without its arrays: k inputs and m outputs. */
+args stage_args(const sti_twostage *t, int stage, bool into)
+{
+    args a = {};
+    a.blocks = (int)(stage == 1 ? t->n1 : t->n2);
+    const int64_t outer = stage == 1 ? t->p : t->s, inner = stage == 1 ? t->q : t->r;
+    a.k = (int)(into ? outer : inner);
+    a.m = (int)(into ? inner : outer);
+    a.width = stage == 1 ? t->cols : t->rows;
+    a.middle = t->n1 * t->q;
+    a.n2 = (int)t->n2;
+    for (a.run_log = 0; 1 << a.run_log < t->group;) a.run_log++;
+    a.w_step = t->tied ? 0 : (int)(outer * inner);
+    /* lines of W run along: w1 out_major (q, p) p, else (p, q) q; w2 (s, r) r */
+    const bool along_outer = stage == 1 && t->out_major;
+    a.w_line = (int)(along_outer ? outer : inner);
+    a.w_turned = along_outer != into;
+    a.w_bytes = round16(a.w_turned ? a.k : a.m) * lines_pitch(a.w_line);
+    a.alpha = 1;
+    return a;
+}
+
+int tiles_of_k(const args *a)
+{
+    const int kt = round16(a->k) / 16;
+    return kt <= 4 || kt == 6 || kt == 8 ? kt : 0;
+}
+
+void set_group(args *a, int group)
+{
+    a->group = group;
+    for (a->group_log = 0; 1 << a->group_log < group;) a->group_log++;
+}
+
+int shared_bytes(const args *a, int warps)
+{
+    return (a->w_step ? a->group : 1) * a->w_bytes + warps * a->pitch * LINE + LINE;
+}
+
+typedef void (*stage_fn)(const args);
+template <int STAGE, bool INTO> stage_fn stage_kernel(int kt)
+{
+    switch (kt) {
+    case 1: return stage<STAGE, INTO, 1>;
+    case 2: return stage<STAGE, INTO, 2>;
+    case 3: return stage<STAGE, INTO, 3>;
+    case 4: return stage<STAGE, INTO, 4>;
+    case 6: return stage<STAGE, INTO, 6>;
+    default: return stage<STAGE, INTO, 8>;
+    }
+}
+
+enum { SHARED_MOST = 227 * 1024 };
+
+/* Choose group and row tiles. Stage 2 takes 16 neighbouring blocks where it can (their outputs are then whole 32-byte
+ * sectors of y), stage 1 few: its weights then leave room for two thread blocks. @return warps, 0: does not fit */
+int plan_stage(args *a, int stage, bool into)
+{
+    const int kt = tiles_of_k(a);
+    if (!kt || a->m > 128) return 0;
+    const int warps = stage == 2 && kt <= 4 ? 16 : 8;
+    a->pitch = into || round16(a->m) < 16 * kt ? 16 * kt : round16(a->m);
+    for (int group = stage == 2 ? warps : a->k * a->m >= 8192 ? 2 : 4; group >= (stage == 2 ? 8 : 2); group /= 2) {
+        set_group(a, group);
+        a->subs = warps / a->group;
+        if (shared_bytes(a, warps) <= SHARED_MOST) return warps;
+    }
+    return 0;
+}
+
+void run_stage(const strata_context *ctx, args a, int stage, bool into)
+{
+    const int warps = plan_stage(&a, stage, into), kt = tiles_of_k(&a), bytes = shared_bytes(&a, warps);
+    const stage_fn fn = stage == 1 ? into ? stage_kernel<1, true>(kt) : stage_kernel<1, false>(kt)
+                        : into ? stage_kernel<2, true>(kt)
+                                   : stage_kernel<2, false>(kt);
+    const int sms = sti_cuda_of(ctx)->sms, per_sm = warps == 8 && bytes <= SHARED_MOST / 2 && kt <= 4 ? 2 : 1;
+    const int64_t groups = (a.blocks + a.group - 1) / a.group,
+                  steps = (a.count + (int64_t)ROWS * a.subs - 1) / ((int64_t)ROWS * a.subs);
+    int64_t slices = sms * per_sm / groups;
+    slices = slices < 1 ? 1 : slices > steps ? steps : slices;
+    const int64_t rounds = (steps + slices - 1) / slices; /* no more slices than that many rounds need */
+    slices = (steps + rounds - 1) / rounds;
+    sti_cuda_note(sti_cuda_of(ctx),
+                  cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                  "twostage shared memory");
+    fn<<<(unsigned)(groups * slices), 32 * warps, bytes, sti_stream(ctx)>>>(a);
+    sti_launched(ctx, "twostage stage");
+}
+
+/* Shape of a weight gradient's launch; `a` is the stage with its outer side as inputs. @return bytes, 0: no */
+int plan_weights(const strata_context *ctx, grad_args *g, int stage, int *nt, int *slices)
+{
+    args *a = &g->a;
+    *nt = a->m <= 32 ? 4 : 8;
+    const int each = (a->k + 31) / 32 * ((a->m + 8 * *nt - 1) / (8 * *nt));
+    a->pitch = round16(a->k);
+    g->inner_pitch = round16(a->m);
+    int group = stage == 2 ? 16 : 8;
+    while (group > (stage == 2 ? 8 : 1) && (each * group > 16 || group * a->k > 512)) group /= 2;
+    set_group(a, group);
+    a->subs = 1;
+    if (a->group * a->k > 512) return 0; /* more than the four spans of a warp */
+    g->parts = (each * a->group + 15) / 16;
+    const int bytes = a->group * (a->pitch + 2 * g->inner_pitch) * LINE + 3 * LINE;
+    const int groups = (a->blocks + a->group - 1) / a->group, sms = ctx ? sti_cuda_of(ctx)->sms : (int)MAX_SLICES;
+    const int64_t tiles = (a->count + ROWS - 1) / ROWS;
+    int64_t n = sms / (groups * g->parts);
+    n = n < 1 ? 1 : n > MAX_SLICES ? MAX_SLICES : n;
+    *slices = (int)(n > tiles ? tiles : n);
+    return bytes <= SHARED_MOST ? bytes : 0;
+}
+
+grad_args weight_args(const sti_twostage *t, int stage)
+{
+    grad_args g = {};
+    g.a = stage_args(t, stage, true);
+    g.block_step = g.a.k * g.a.m;
+    g.part_step = (int64_t)g.a.blocks * g.block_step;
+    const bool along_outer = stage == 1 && t->out_major;
+    g.outer_step = along_outer ? 1 : g.a.m;
+    g.inner_step = along_outer ? g.a.k : 1;
+    return g;
+}
+
+void run_weights(const strata_context *ctx, grad_args g, int stage, float *dw)
+{
+    int nt, slices;
+    const int bytes = plan_weights(ctx, &g, stage, &nt, &slices);
+    const int groups = (g.a.blocks + g.a.group - 1) / g.a.group;
+    void (*fn)(const grad_args) = stage == 1 ? nt == 4 ? weights<1, 4> : weights<1, 8>
+                                  : nt == 4 ? weights<2, 4>
+                                             : weights<2, 8>;
+    sti_cuda_note(sti_cuda_of(ctx),
+                  cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                  "twostage shared memory");
+    fn<<<(unsigned)(groups * g.parts * slices), 512, bytes, sti_stream(ctx)>>>(g);
+    sti_launched(ctx, "twostage weights");
+    const int64_t n = g.a.w_step ? g.part_step : g.block_step;
+    const int parts = g.a.w_step ? slices : slices * g.a.blocks; /* tied blocks share their weights */
+    add_parts<<<sti_blocks(ctx, n, 256, 16), 256, 0, sti_stream(ctx)>>>(n, parts, g.part, dw);
+    sti_launched(ctx, "twostage sum of weights");
+}
+
+int64_t tiles_bytes(const sti_twostage *t, int64_t count)
+{
+    return (count + ROWS - 1) / ROWS * ROWS * t->n1 * t->q * 2;
+}
+
+bool aligned(const strata_tensor *x)
+{
+    return (uintptr_t)x->data % 16 == 0 && x->stride[0] % 8 == 0;
+}
+
+void outer_array(args *a, const strata_tensor *x)
+{
+    a->outer = (sti_bf16 *)x->data;
+    a->ld = x->stride[0];
+    a->count = x->shape[0];
+}
+
+/* One direction through both stages. */
+void through(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
+             const strata_tensor *x, double beta, const strata_tensor *y, void *work)
+{
+    const int from = transposed ? 2 : 1;
+    args a = stage_args(t, from, true), b = stage_args(t, 3 - from, false);
+    a.w = (const sti_bf16 *)(from == 1 ? w1 : w2);
+    b.w = (const sti_bf16 *)(from == 1 ? w2 : w1);
+    outer_array(&a, x);
+    outer_array(&b, y);
+    a.tiles = b.tiles = (sti_bf16 *)work;
+    b.alpha = (float)alpha;
+    b.beta = (float)beta;
+    run_stage(t->ctx, a, from, true);
+    run_stage(t->ctx, b, 3 - from, false);
+}
+} // namespace
+
+extern "C" int64_t sti_twostage_sm90_work(const sti_twostage *t, int64_t max_count)
+{
+    const bool eights = !((t->p | t->q | t->r | t->s | t->n2 | t->rows | t->cols) & 7);
+    const bool power = t->group <= 16 && !(t->group & (t->group - 1));
+    if (t->dtype != STRATA_BF16 || !eights || !power || t->n1 > INT32_MAX / 256 || t->n2 > INT32_MAX / 256) return 0;
+    int64_t part = 0;
+    for (int stage = 1; stage <= 2; stage++) {
+        args a = stage_args(t, stage, true), b = stage_args(t, stage, false);
+        if (!plan_stage(&a, stage, true) || !plan_stage(&b, stage, false)) return 0;
+        grad_args g = weight_args(t, stage);
+        int nt, slices;
+        g.a.count = max_count;
+        if (!plan_weights(NULL, &g, stage, &nt, &slices)) return 0;
+        const int64_t bytes = MAX_SLICES * g.part_step * (int64_t)sizeof(float);
+        part = bytes > part ? bytes : part;
+    }
+    return tiles_bytes(t, max_count) + part;
+}
+
+extern "C" int sti_twostage_sm90_apply(const sti_twostage *t, const void *w1, const void *w2, int transposed,
+                                       double alpha, const strata_tensor *x, double beta, const strata_tensor *y,
+                                       void *work)
+{
+    if (!aligned(x) || !aligned(y) || (uintptr_t)w1 % 16 || (uintptr_t)w2 % 16) return 0;
+    through(t, w1, w2, transposed, alpha, x, beta, y, work);
+    return 1;
+}
+
+extern "C" int sti_twostage_sm90_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
+                                      const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
+                                      const strata_tensor *dx, void *work)
+{
+    if (!aligned(x) || !aligned(dy) || (dx && !aligned(dx)) || (uintptr_t)w1 % 16 || (uintptr_t)w2 % 16) return 0;
+    sti_bf16 *tiles = (sti_bf16 *)work;
+    float *part = (float *)((char *)work + tiles_bytes(t, x->shape[0]));
+    args u = stage_args(t, 1, true), du = stage_args(t, 2, true);
+    grad_args g1 = weight_args(t, 1), g2 = weight_args(t, 2);
+    u.w = (const sti_bf16 *)w1;
+    du.w = (const sti_bf16 *)w2;
+    u.tiles = du.tiles = g1.a.tiles = g2.a.tiles = tiles;
+    outer_array(&u, x);
+    outer_array(&g1.a, x);
+    outer_array(&du, dy);
+    outer_array(&g2.a, dy);
+    g1.part = g2.part = part;
+    run_stage(t->ctx, u, 1, true);
+    run_weights(t->ctx, g2, 2, (float *)dw2);
+    run_stage(t->ctx, du, 2, true); /* the middle's gradient takes its place */
+    run_weights(t->ctx, g1, 1, (float *)dw1);
+    if (!dx) return 1;
+    args b = stage_args(t, 1, false);
+    b.w = (const sti_bf16 *)w1;
+    b.tiles = tiles;
+    b.alpha = (float)alpha;
+    b.beta = (float)beta;
+    outer_array(&b, dx);
+    run_stage(t->ctx, b, 1, false);
+    return 1;
+}
