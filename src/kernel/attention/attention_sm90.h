@@ -22,6 +22,13 @@ bool sti_attention_sm90_fits(const sti_attention_shape *shape, int32_t dtype);
 void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_shape *shape,
                                 const sti_attention_call *c);
 
+/* dq, dk and dv, the same bits every time; o and lse as forward gave them. At most 8 levels. `work` is device memory
+ * aligned to 256. */
+bool sti_attention_sm90_backward_fits(const sti_attention_shape *shape, int32_t dtype);
+size_t sti_attention_sm90_backward_work(const sti_attention_shape *shape, int64_t batch, int64_t q_time);
+void sti_attention_sm90_backward(const strata_context *ctx, const sti_attention_shape *shape,
+                                 const sti_attention_call *c);
+
 #ifdef __cplusplus
 }
 #endif
