@@ -33,6 +33,8 @@ static const sti_key train_keys[] = {
     { "eval_tokens", STI_KEY_INT, "0", "validation tokens of an evaluation, spread evenly; 0: all", 0, 1e15, NULL },
     { "save_every", STI_KEY_INT, "200", "steps between checkpoints; 0: only at the end", 0, 1e15, NULL },
     { "keep", STI_KEY_INT, "2", "newest checkpoints that are kept, beside the best one", 1, 1000, NULL },
+    { "init", STI_KEY_TEXT, "", "run or checkpoint of the same model whose parameters this run starts from", 0, 0,
+      NULL },
     { "resume", STI_KEY_BOOL, "0", "1: continue from the newest checkpoint of the output directory", 0, 0, NULL },
     { "accept_data", STI_KEY_BOOL, "0", "1: resume although the data or the task's keys changed", 0, 0, NULL },
     { "seconds", STI_KEY_NUM, "0", "stop after this wall time, resumed parts included; 0: no limit", 0, 1e9, NULL },

@@ -328,7 +328,8 @@ static strata_status begin(run *r)
                         r->dir.path, (long long)newest);
     if (newest < 0) {
         r->state = (sti_run_state){ .best_loss = HUGE_VAL };
-        return sti_trainer_init(r->trainer, r->seed);
+        const char *from = strata_config_get(r->config, "train.init");
+        return *from ? sti_state_init(from, r->trainer, r->task) : sti_trainer_init(r->trainer, r->seed);
     }
     STI_TRY(sti_state_load(r->dir.path, newest, r->trainer, r->config, r->task, &r->state));
     r->saved = newest;

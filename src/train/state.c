@@ -240,7 +240,7 @@ static strata_status check_vocab(const sti_json *j, const sti_task *task)
     const char *was = x ? sti_json_string(x) : "";
     if (!was) return lacks("vocab_hash");
     if (strcmp(was, task->vocab_hash) == 0) return STRATA_OK;
-    return sti_fail(STRATA_E_SPEC, "resume: the vocabulary (hash %s) is not the one that the run was started with (%s)",
+    return sti_fail(STRATA_E_SPEC, "the vocabulary (hash %s) is not the one that the checkpoint was trained with (%s)",
                     task->vocab_hash, was);
 }
 
@@ -260,19 +260,46 @@ static strata_status load(const sti_checkpoint *k, sti_trainer *t, const strata_
         return sti_fail(STRATA_E_SPEC, "resume: train.base_width is %g, but the run's is %g",
                         t->plan->graph->base_width, k->base_width);
     if (!k->moments) return sti_fail(STRATA_E_FORMAT, "the checkpoint has no optimiser moments");
-    STI_TRY(check_vocab(k->json, task));
+    strata_status st = check_vocab(k->json, task);
+    if (st != STRATA_OK) return sti_fail_prefix(st, "resume");
     STI_TRY(compare_config(t, k, c));
     if (!sti_config_int(c, "train.accept_data")) STI_TRY(sti_state_check_files(k->json, task, false));
     STI_TRY(get_state(k, &found));
     sti_trainer_copy copy;
     STI_TRY(sti_trainer_fetch(t, &copy));
-    strata_status st = sti_checkpoint_read(k, "", copy.params);
+    st = sti_checkpoint_read(k, "", copy.params);
     if (st == STRATA_OK) st = sti_checkpoint_read(k, "adam.m.", copy.m);
     if (st == STRATA_OK) st = sti_checkpoint_read(k, "adam.v.", copy.v);
     if (st == STRATA_OK) st = sti_trainer_put(t, &copy);
     sti_trainer_drop(t, &copy);
     if (st == STRATA_OK) *s = found;
     return st;
+}
+
+static strata_status take_params(const strata_model *m, sti_trainer *t, const sti_task *task)
+{
+    sti_json *j = NULL;
+    if (strcmp(m->plan->spec, t->plan->spec) != 0)
+        return sti_fail(STRATA_E_SPEC, "it is \"%s\", but this run trains \"%s\"", m->plan->spec, t->plan->spec);
+    if (m->plan->vocab != t->plan->vocab)
+        return sti_fail(STRATA_E_SPEC, "its vocabulary has %lld tokens, but this run's %lld", (long long)m->plan->vocab,
+                        (long long)t->plan->vocab);
+    if (m->base_width < t->plan->graph->base_width || m->base_width > t->plan->graph->base_width)
+        return sti_fail(STRATA_E_SPEC, "its train.base_width is %g, but this run's %g", m->base_width,
+                        t->plan->graph->base_width);
+    STI_TRY(sti_json_parse(m->meta, strlen(m->meta), &j));
+    strata_status st = check_vocab(j, task);
+    sti_json_free(j);
+    return st == STRATA_OK ? sti_trainer_put(t, &(sti_trainer_copy){ .params = m->params }) : st;
+}
+
+strata_status sti_state_init(const char *path, sti_trainer *t, const sti_task *task)
+{
+    strata_model *m = NULL;
+    strata_status st = strata_model_load(t->ctx, path, 0, &m);
+    if (st == STRATA_OK && (st = take_params(m, t, task)) != STRATA_OK) st = sti_fail_prefix(st, "%s", m->path);
+    strata_model_destroy(m);
+    return st == STRATA_OK ? st : sti_fail_prefix(st, "train.init");
 }
 
 strata_status sti_state_load(const char *dir, int64_t file_step, sti_trainer *t, const strata_config *c,

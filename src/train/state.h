@@ -29,6 +29,9 @@ strata_status sti_state_save(const char *dir, int64_t file_step, const sti_train
 strata_status sti_state_load(const char *dir, int64_t file_step, sti_trainer *t, const strata_config *c,
                              const sti_task *task, sti_run_state *s);
 
+/* Fill the trainer's parameters, and nothing else, from a checkpoint or run. E_SPEC: another model or vocabulary. */
+strata_status sti_state_init(const char *path, sti_trainer *t, const sti_task *task);
+
 /* The configuration in a checkpoint's metadata. Keys that this version does not know are E_FORMAT. */
 strata_status sti_state_config(const sti_json *j, strata_config *c);
 /* The data files named there, an array of {path, bytes, hash, validation}. */

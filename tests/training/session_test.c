@@ -252,6 +252,17 @@ static void texts(void)
         CHECK_STR(a, c);
     }
 
+    /* so many tokens and no more, whatever the stop text still waits for */
+    for (size_t cap = 1; cap <= 16; cap += 15) {
+        cfg.new_tokens = 7;
+        cfg.stop = (const char[]){ a[6], a[7], '~', 0 };
+        CHECK_OK(generate(m, &cfg, cap, c));
+        CHECK(strlen(c) == 7 && strncmp(a, c, 7) == 0);
+        cfg.new_tokens = 38; /* the room ends first */
+        CHECK_STATUS(generate(m, &cfg, cap, c), STRATA_E_SPACE);
+        CHECK_STR(a, c);
+    }
+
     /* greedy text is what the largest logit of a fresh prefill says */
     cfg = (strata_session_config){ .size = STRATA_INIT(strata_session_config), .top_k = 1, .max_tokens = 12 };
     CHECK_STATUS(generate(m, &cfg, 16, a), STRATA_E_SPACE);
@@ -284,6 +295,7 @@ static void bad_calls(void)
         { .size = STRATA_INIT(strata_session_config), .top_k = -1 },
         { .size = STRATA_INIT(strata_session_config), .top_p = 1.5 },
         { .size = STRATA_INIT(strata_session_config), .max_tokens = -1 },
+        { .size = STRATA_INIT(strata_session_config), .new_tokens = -1 },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK_STATUS(strata_session_create(m, &bad[i], &s), STRATA_E_INVALID);

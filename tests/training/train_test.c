@@ -307,6 +307,30 @@ static void what_resume_refuses(void)
     test_clean();
 }
 
+/* A run that starts from another's parameters and does not move has its loss. */
+static void starts_from_another_run(void)
+{
+    const char *data = test_text("text", 3000), *from = test_path("run");
+    strata_context *ctx = test_context();
+    strata_eval_result a = { .size = STRATA_INIT(strata_eval_result) }, b = a;
+    CHECK_OK(train(PAIRS("train.steps", "4"), data, "run", NULL, NULL));
+    CHECK_OK(train(PAIRS("train.steps", "1", "train.lr", "0", "train.init", from), data, "next", NULL, NULL));
+    CHECK_OK(strata_evaluate(ctx, from, 0, NULL, 0, &a));
+    CHECK_OK(strata_evaluate(ctx, test_path("next"), 0, NULL, 0, &b));
+    CHECK(memcmp(&a.nats, &b.nats, sizeof a.nats) == 0);
+    CHECK_STATUS(train(PAIRS("train.init", from, "model.spec", TINY " pos=rotary"), data, "x", NULL, NULL),
+                 STRATA_E_SPEC);
+    CHECK_ERROR_TEXT("pos=rotary");
+    CHECK_STATUS(train(PAIRS("train.init", from, "train.base_width", "16"), data, "x", NULL, NULL), STRATA_E_SPEC);
+    CHECK_ERROR_TEXT("train.base_width is 768");
+    CHECK_STATUS(train(PAIRS("train.init", from, "text.tokenizer", "byte"), data, "x", NULL, NULL), STRATA_E_SPEC);
+    CHECK_ERROR_TEXT("96 tokens, but this run's 256");
+    CHECK_STATUS(train(PAIRS("train.init", "/none"), data, "x", NULL, NULL), STRATA_E_IO);
+    CHECK_ERROR_TEXT("train.init");
+    strata_context_destroy(ctx);
+    test_clean();
+}
+
 /* Replace a parameter of a checkpoint by NaN: the next step must stop there and leave the files alone. */
 static void a_loss_that_is_not_finite(void)
 {
@@ -411,5 +435,5 @@ static void limits(void)
 }
 
 TESTS(T(learns), T(resume_has_the_same_bits), T(interrupts_keep_everything), T(killed_runs_continue),
-      T(killed_at_any_moment), T(what_resume_refuses), T(a_loss_that_is_not_finite), T(one_trainer_at_a_time),
-      T(places_that_cannot_be_written), T(limits))
+      T(killed_at_any_moment), T(what_resume_refuses), T(starts_from_another_run), T(a_loss_that_is_not_finite),
+      T(one_trainer_at_a_time), T(places_that_cannot_be_written), T(limits))

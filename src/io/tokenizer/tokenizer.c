@@ -64,13 +64,14 @@ strata_status sti_ids_reserve(sti_ids *ids, int64_t n)
 
 void sti_ids_copy(const sti_ids *ids, int64_t from, int64_t n, int32_t *out)
 {
+    if (n <= 0) return;
     if (ids->width == 1) {
         const uint8_t *p = (const uint8_t *)ids->id + from;
         for (int64_t i = 0; i < n; i++) out[i] = p[i];
     } else if (ids->width == 2) {
         const uint16_t *p = (const uint16_t *)ids->id + from;
         for (int64_t i = 0; i < n; i++) out[i] = p[i];
-    } else if (n > 0) {
+    } else {
         memcpy(out, (const int32_t *)ids->id + from, (size_t)n * sizeof *out);
     }
 }

@@ -17,6 +17,7 @@ static strata_status encode(const sti_tokenizer *t, const uint8_t *text, size_t 
                             sti_token_counts *counts)
 {
     (void)t;
+    if (n == 0) return STRATA_OK;
     STI_TRY(sti_ids_reserve(ids, (int64_t)n));
     uint8_t *to = (uint8_t *)ids->id + ids->count;
     int64_t line = 1;
