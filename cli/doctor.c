@@ -82,6 +82,40 @@ static void line(bool as_json, json *j, const char *key, const char *value)
         (void)printf("%-20s %s\n", key, value);
 }
 
+/* The kernel that attention of a type and head width runs on. */
+static void attention_kernel(const strata_context *gpu, const char *what, int32_t dtype, int64_t d, char *text,
+                             size_t size)
+{
+    strata_attention_problem p = {
+        STRATA_INIT(strata_attention_problem), .batch = 1, .heads = 1, .q_time = 256, .d_qk = d, .dtype = dtype
+    };
+    strata_attention *a = NULL;
+    const bool ok = strata_attention_create(gpu, "score=standard", &p, &a) == STRATA_OK;
+    const size_t n = strlen(text);
+    (void)snprintf(text + n, size - n, "%s%s d=%lld: %s", n ? ", " : "", what, (long long)d,
+                   ok ? strata_attention_variant(a) : strata_last_error());
+    strata_attention_destroy(a);
+}
+
+/* The device of the context, the GPU that is there, and which kernels it would run. */
+static void describe_device(bool as_json, json *j, const strata_context *ctx)
+{
+    char text[512] = "";
+    strata_context *gpu = NULL;
+    line(as_json, j, "device", strata_context_device(ctx) == STRATA_CUDA ? "cuda" : "cpu");
+    if (strata_context_create("device=cuda", NULL, &gpu) != STRATA_OK) {
+        line(as_json, j, "gpu", strata_last_error());
+        return;
+    }
+    line(as_json, j, "gpu", strata_context_device_name(gpu));
+    attention_kernel(gpu, "bf16", STRATA_BF16, 64, text, sizeof text);
+    attention_kernel(gpu, "bf16", STRATA_BF16, 128, text, sizeof text);
+    attention_kernel(gpu, "bf16", STRATA_BF16, 80, text, sizeof text);
+    attention_kernel(gpu, "f32", STRATA_F32, 64, text, sizeof text);
+    line(as_json, j, "gpu attention", text);
+    strata_context_destroy(gpu);
+}
+
 static int run_doctor(cli *c)
 {
     strata_context *ctx = NULL;
@@ -116,7 +150,7 @@ static int run_doctor(cli *c)
     line(as_json, &j, "memory", cli_bytes(number, (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE)));
     (void)snprintf(text, sizeof text, "%d of %ld", strata_context_threads(ctx), sysconf(_SC_NPROCESSORS_ONLN));
     line(as_json, &j, "threads", text);
-    line(as_json, &j, "device", "cpu");
+    describe_device(as_json, &j, ctx);
     line(as_json, &j, "instruction set", strata_context_isa(ctx));
     available(text, sizeof text);
     line(as_json, &j, "available", text);
@@ -133,7 +167,10 @@ static int run_doctor(cli *c)
     (void)fflush(stdout);
 
     tally t = { as_json, 0, 0 };
-    strata_status s = strata_selftest(ctx, on_selftest, &t);
+    strata_context *cpu = NULL; /* the self-tests are those of the CPU's variants */
+    strata_status s = strata_context_create("device=cpu", NULL, &cpu);
+    if (s == STRATA_OK) s = strata_selftest(strata_context_device(ctx) == STRATA_CUDA ? cpu : ctx, on_selftest, &t);
+    strata_context_destroy(cpu);
     if (!as_json) (void)printf("%d passed, %d failed\n", t.passed, t.failed);
     if (s != STRATA_OK) rc = cli_status(s, CLI_ON_OUTPUT, NULL);
     strata_context_destroy(ctx);

@@ -58,8 +58,9 @@ static sti_trainer *make(const strata_context *ctx, const char *spec, int32_t dt
     return t;
 }
 
-/* Largest relative difference of losses and norms over the steps. */
-static double compare(const strata_context *cpu, const strata_context *gpu, const char *spec, int32_t dtype)
+/* Largest relative difference of losses and norms over the steps; *first: of the first loss, before any update. */
+static double compare(const strata_context *cpu, const strata_context *gpu, const char *spec, int32_t dtype, double lr,
+                      double *first)
 {
     sti_trainer *a = make(cpu, spec, STRATA_F64), *b = make(gpu, spec, dtype);
     double worst = 0;
@@ -71,14 +72,15 @@ static double compare(const strata_context *cpu, const strata_context *gpu, cons
             CHECK_OK(sti_trainer_grad(a));
             CHECK_OK(sti_trainer_grad(b));
         }
-        CHECK_OK(sti_trainer_update(a, step, 3e-3));
-        CHECK_OK(sti_trainer_update(b, step, 3e-3));
+        CHECK_OK(sti_trainer_update(a, step, lr));
+        CHECK_OK(sti_trainer_update(b, step, lr));
         CHECK_OK(sti_trainer_read(a, &want));
         const strata_status s = sti_trainer_read(b, &got);
         if (s != STRATA_OK) FAIL("%s: step %d: %s", spec, step, strata_last_error());
         CHECK(want.norm > 1e-6 && want.failed == 0);
         if (got.failed != 0 || got.steps != 1) FAIL("%s: step %d: loss %g, norm %g", spec, step, got.loss, got.norm);
         worst = fmax(worst, fabs(got.loss - want.loss) / want.loss);
+        if (step == 1) *first = worst;
         if (dtype != STRATA_BF16) worst = fmax(worst, fabs(got.norm - want.norm) / want.norm);
     }
     sti_trainer_destroy(a);
@@ -92,13 +94,14 @@ static const double bound = 55 * 100 * 8 * 0x1p-24;
 
 static void check(const strata_context *cpu, const strata_context *gpu, const char *spec)
 {
-    const double f32 = compare(cpu, gpu, spec, STRATA_F32);
+    double first;
+    const double f32 = compare(cpu, gpu, spec, STRATA_F32, 3e-3, &first);
     if (!(f32 <= bound)) FAIL("%s: f32 differs by %g", spec, f32);
     if (strstr(spec, "inputs=")) return;
-    /* bf16 keeps 8 bits: a loss near log 13 = 2.6 made of logits rounded to 2^-9 of their size, after some tens of
-     * roundings on the way: a few per cent at most */
-    const double bf16 = compare(cpu, gpu, spec, STRATA_BF16);
-    if (!(bf16 <= 0.03)) FAIL("%s: bf16 differs by %g", spec, bf16);
+    /* bf16 keeps 8 bits: logits of size 1, each after some tens of roundings of 2^-9, move a mean of about log 13 by a
+     * fraction of a per cent. Small steps keep the two runs together afterwards. */
+    const double bf16 = compare(cpu, gpu, spec, STRATA_BF16, 1e-4, &first);
+    if (!(first <= 0.01 && bf16 <= 0.03)) FAIL("%s: bf16 differs by %g at first, %g later", spec, first, bf16);
 }
 
 static void examples(void)
