@@ -132,7 +132,7 @@ bool cli_interrupted(void);
 void cli_ignore_broken_pipe(void);
 
 /* ---- the commands ---------------------------------------------------------------------------------------------- */
-extern const cli_command cmd_train, cmd_eval, cmd_generate, cmd_report, cmd_apply, cmd_cost, cmd_inspect, cmd_bench,
-    cmd_doctor, cmd_config, cmd_help, cmd_tokenizer, cmd_import, cmd_export, cmd_version;
+extern const cli_command cmd_train, cmd_eval, cmd_generate, cmd_forecast, cmd_report, cmd_apply, cmd_cost, cmd_inspect,
+    cmd_bench, cmd_doctor, cmd_config, cmd_help, cmd_tokenizer, cmd_import, cmd_export, cmd_version;
 
 #endif

@@ -163,6 +163,8 @@ static int run_train(cli *c)
     if (!rc) rc = cli_status(strata_task_describe(task, &about), CLI_ON_INPUT, NULL);
     if (!rc && about.reads_files) /* a wrong model is said before the data are looked at */
         rc = cli_status(strata_train_check(ctx, cfg), CLI_ON_INPUT, NULL);
+    if (!rc && !ndata && about.reads_files && strcmp(task, "text"))
+        rc = cli_fail(CLI_INPUT, "train: the task %s reads a file: name it after the task", task);
     if (!rc && !ndata && about.reads_files) {
         fallback = default_data();
         if (!fallback)
@@ -210,9 +212,10 @@ const cli_command cmd_train = {
     "train",
     "TASK [DATA…] --model SPEC --out DIR",
     "Train a model",
-    "Data are text files, plain, .gz or .zst. Without DATA the text of STRATA_DATA, else of ./data, is used. Tasks "
-    "that\n"
-    "make their own data (strata help keys task) take none.\n"
+    "Data are files, plain, .gz or .zst: texts, or for the task forecast one table (CSV) or .tsf file. Without DATA "
+    "the\n"
+    "task text uses that of STRATA_DATA, else of ./data. Tasks that make their own data (strata help keys task) take\n"
+    "none.\n"
     "Ctrl-C writes a checkpoint and exits with 130; --set train.resume=1 continues from the newest checkpoint with "
     "the\n"
     "same bits as an uninterrupted run. All keys: strata config --show.",
@@ -220,7 +223,8 @@ const cli_command cmd_train = {
     "strata train text book.txt --model \"decoder layers=4 width=128 mixers=softmax(heads=4 score=mlr levels=3)\" "
     "--out runs/b --set train.steps=2000\n"
     "strata train regression --model \"decoder layers=6 width=64 mixers=softmax(heads=8)\" --out runs/c --set "
-    "train.lr=3e-4",
+    "train.lr=3e-4\n"
+    "strata train forecast table.csv --model \"dlinear\" --out runs/d --set forecast.horizon=24",
     1,
     -1,
     options,

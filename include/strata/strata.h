@@ -5,6 +5,7 @@
 #include <strata/bench.h>
 #include <strata/context.h>
 #include <strata/file.h>
+#include <strata/forecast.h>
 #include <strata/gpt2.h>
 #include <strata/mixer.h>
 #include <strata/model.h>

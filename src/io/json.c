@@ -348,7 +348,7 @@ const sti_json_node *sti_json_next(const sti_json *j, const sti_json_node *node)
 const sti_json_node *sti_json_get(const sti_json *j, const sti_json_node *object, const char *key)
 {
     size_t n = strlen(key);
-    if (object->type != STI_JSON_OBJECT) return NULL;
+    if (!object || object->type != STI_JSON_OBJECT) return NULL;
     for (const sti_json_node *c = sti_json_first(j, object); c; c = sti_json_next(j, c))
         if (c->key_len == n && memcmp(c->key, key, n) == 0) return c;
     return NULL;

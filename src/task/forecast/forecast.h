@@ -69,6 +69,8 @@ strata_status sti_forecast_read(sti_task *t, const char *path);
 strata_status sti_forecast_standardise(sti_forecast *f, int32_t k, int64_t rows);
 
 /* ---- windows -------------------------------------------------------------------------------------------------- */
+extern const sti_task_class sti_task_class_forecast;
+
 typedef struct sti_window { /* a model's number is (z - shift) / scale */
     double shift, scale;
 } sti_window;

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include <strata/forecast.h>
+
 #include "core/philox.h"
 #include "task/forecast/forecast.h"
 #include "training/training.h"
@@ -407,6 +409,103 @@ static void short_series(void)
     test_clean();
 }
 
+/* ---- forecasts of new data -------------------------------------------------------------------------------------- */
+static strata_forecast *predict(const char *data, int64_t horizon, int64_t back)
+{
+    strata_context *ctx = test_context();
+    strata_forecast *p = NULL;
+    const strata_forecast_config how = { .size = sizeof how, .horizon = horizon, .back = back };
+    CHECK_OK(strata_forecast_create(ctx, test_path("run"), data, &how, &p));
+    strata_context_destroy(ctx);
+    return p;
+}
+
+static double later_days(int64_t row, int series)
+{
+    return isnan(holes(row, series)) && row < 60 ? (double)NAN : 100 + 7 * days(row, series);
+}
+
+/* Days that repeat are continued for ever, in the units and dates of the file. */
+static void continues(void)
+{
+    strata_eval_result r = run("seasonal-naive period=24", PAIRS("forecast.lookback", "48", "forecast.horizon", "10"),
+                               table("days.csv", 1000, 2, days), NULL);
+    strata_measures_destroy(r.measures);
+    const char *path = table("later.csv", 120, 2, later_days);
+    for (int64_t back = 0; back <= 35; back += 35) {
+        strata_forecast *p = predict(path, back ? 0 : 57, back);
+        strata_forecast_series s;
+        char date[40];
+        CHECK_INT(strata_forecast_count(p), 2);
+        CHECK_INT(strata_forecast_horizon(p), back ? 10 : 57); /* five forecasts of ten and one of seven */
+        CHECK(strata_forecast_aligned(p));
+        for (int k = 0; k < 2; k++) {
+            CHECK_OK(strata_forecast_at(p, k, &s));
+            CHECK(s.name[0] == 'a' + k && s.name[1] == 0);
+            CHECK_INT(s.rows, 120 - back);
+            for (int64_t i = 0; i < s.rows; i++)
+                CHECK(isnan(later_days(i, k)) ? isnan(s.history[i]) : fabs(s.history[i] - later_days(i, k)) < 1e-4);
+            for (int64_t h = 0; h < strata_forecast_horizon(p); h++) {
+                near("forecast", s.value[h], 100 + 7 * days(120 - back + h, k), 1e-5);
+                if (back)
+                    near("truth", s.truth[h], later_days(120 - back + h, k), 1e-5);
+                else
+                    CHECK(isnan(s.truth[h]));
+            }
+        }
+        CHECK_STR(strata_forecast_date(p, 1, 120, date, sizeof date), "1970-01-06 00:00");
+        CHECK_STR(strata_forecast_date(p, 1, 120, date, 5), "1970");
+        CHECK_STR(strata_forecast_date_name(p), "date");
+        CHECK_STATUS(strata_forecast_at(p, 2, &s), STRATA_E_INVALID);
+        strata_forecast_destroy(p);
+    }
+
+    strata_context *ctx = test_context();
+    strata_forecast *p = NULL;
+    CHECK_STATUS(
+        strata_forecast_create(ctx, test_path("run"), path,
+                               &(strata_forecast_config){ .size = sizeof(strata_forecast_config), .back = 120 }, &p),
+        STRATA_E_SHAPE);
+    CHECK_ERROR_TEXT("series \"a\" has 120 rows: none is left before the last 120");
+    CHECK_STATUS(strata_forecast_create(ctx, test_path("run"), test_path("none.csv"), NULL, &p), STRATA_E_IO);
+    CHECK_STATUS(strata_forecast_create(ctx, NULL, path, NULL, &p), STRATA_E_INVALID);
+    CHECK(!p && strata_forecast_count(p) == 0 && strata_forecast_horizon(p) == 0);
+    strata_context_destroy(ctx);
+    test_clean();
+}
+
+/* Series of the .tsf file each go on from their own end; a run of another task does not forecast. */
+static void continues_tsf(void)
+{
+    strata_eval_result r = run("repeat-last", PAIRS("forecast.lookback", "6", "forecast.horizon", "3"),
+                               table("ramp.csv", 100, 1, ramp), NULL);
+    strata_measures_destroy(r.measures);
+    const char *path = test_path("two.tsf"),
+               *text = "@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly\n@data\n"
+                       "x:2000-01-31:1,2,3,?\ny:2001-02-28:7\n";
+    test_put(path, text, strlen(text));
+    strata_forecast *p = predict(path, 0, 0);
+    strata_forecast_series s;
+    char date[40];
+    CHECK(strata_forecast_count(p) == 2 && !strata_forecast_aligned(p));
+    CHECK_OK(strata_forecast_at(p, 0, &s));
+    near("x", s.value[2], 3, 1e-6);
+    CHECK_STR(strata_forecast_date(p, 0, s.rows, date, sizeof date), "2000-05-31");
+    CHECK_OK(strata_forecast_at(p, 1, &s));
+    near("y", s.value[0], 7, 1e-6);
+    strata_forecast_destroy(p);
+
+    strata_context *ctx = test_context();
+    strata_config *c = test_config(ctx, PAIRS("train.steps", "1"));
+    const char *words = test_text("text", 2000);
+    CHECK_OK(strata_train(ctx, c, &words, 1, test_path("words"), NULL, NULL));
+    CHECK_STATUS(strata_forecast_create(ctx, test_path("words"), path, NULL, &p), STRATA_E_INVALID);
+    CHECK_ERROR_TEXT("the model is of the task text, not of forecast");
+    strata_config_destroy(c);
+    strata_context_destroy(ctx);
+    test_clean();
+}
+
 /* ---- what is refused -------------------------------------------------------------------------------------------- */
 static void refusals(void)
 {
@@ -480,4 +579,4 @@ static void public_data(void)
 }
 
 TESTS(T(ett_borders), T(patches), T(normalised), T(closed_forms), T(written_out), T(learns), T(variates), T(other_data),
-      T(short_series), T(refusals), T(public_data))
+      T(short_series), T(continues), T(continues_tsf), T(refusals), T(public_data))
