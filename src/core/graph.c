@@ -128,6 +128,7 @@ static strata_status add_stage(sti_graph *g, const sti_stage_desc *d)
                     .keep_out = d->keep_out,
                     .no_grad = d->no_grad,
                     .pass_grad = d->pass_grad,
+                    .grad_over = d->grad_over,
                     .saved = g->train ? sti_round_up(d->saved, STI_ALIGN) : 0,
                     .work = d->work,
                     .state = sti_round_up(d->state, STI_ALIGN),
@@ -250,6 +251,25 @@ static void grad_lives(sti_graph *g, life *l)
     }
 }
 
+/* Let gradients take the place of data that their first writer is the last to read: dlogits that of the logits. The
+ * block then lives to the end of the gradient. */
+static void grads_over(sti_graph *g, life *data, life *grad)
+{
+    for (int32_t i = 0; i < g->nstage; i++) {
+        const sti_stage *s = &g->stage[i];
+        const int32_t at = 2 * g->nstage - 1 - i;
+        for (int32_t k = 0; k < s->nin; k++) {
+            sti_buffer *b = &g->buffer[s->in[k]];
+            life *d = &data[s->in[k]], *x = &grad[s->in[k]];
+            if (!(s->grad_over >> k & 1) || s->acc[k] || !b->has_grad || b->external || b->output || d->last > at)
+                continue;
+            b->grad_over = 1;
+            d->last = x->last;
+            *x = (life){ .first = INT32_MAX, .last = -1, .bytes = x->bytes };
+        }
+    }
+}
+
 /* Is the gradient of buffer b written at a time in (after, until]? */
 static bool written(const sti_graph *g, int32_t b, int32_t after, int32_t until)
 {
@@ -293,7 +313,7 @@ static void share_grads(const sti_graph *g, life *l, int32_t *root)
             const int32_t x = s->in[k];
             const sti_buffer *a = &g->buffer[x], *b = &g->buffer[out];
             if (!(s->pass_grad >> k & 1) || s->acc[k] || !a->has_grad || !b->has_grad || a->external || b->external ||
-                a->output || b->output || a->width != b->width || reads_twice(s, x) ||
+                a->output || b->output || a->grad_over || b->grad_over || a->width != b->width || reads_twice(s, x) ||
                 !may_join(g, l, root, root[out], x, at))
                 continue;
             root[x] = root[out];
@@ -335,6 +355,7 @@ strata_status sti_graph_finish(sti_graph *g)
     if (g->status != STRATA_OK) goto out;
     data_lives(g, data);
     if (g->train) grad_lives(g, grad);
+    if (g->train) grads_over(g, data, grad);
     share_grads(g, grad, root);
     for (int32_t b = 0; b < n; b++)
         if (g->buffer[b].external) data[b].last = grad[b].last = -1, data[b].first = grad[b].first = INT32_MAX;
@@ -380,6 +401,7 @@ void *sti_graph_grad(const sti_graph *g, const sti_exec *e, int32_t buffer)
 {
     const sti_buffer *b = &g->buffer[buffer];
     if (b->external) return e->dext[external_index(g, buffer)];
+    if (b->grad_over) return sti_graph_data(g, e, buffer);
     return b->has_grad ? (char *)e->grad + b->grad_off : NULL;
 }
 

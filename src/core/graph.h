@@ -68,6 +68,7 @@ typedef struct sti_stage_desc {
     uint32_t keep_in, keep_out;               /* bit k: backward reads in[k] / out[k] */
     uint32_t no_grad;                         /* bit k: in[k] has no gradient (token ids) */
     uint32_t pass_grad;                       /* bit k: din[k] is dout[0]; they may then be the same memory */
+    uint32_t grad_over;                       /* bit k: din[k] may be written over in[k], once nobody else reads that */
     size_t saved, work;       /* bytes: kept for backward / scratch of either pass, for the largest batch and time */
     size_t state;             /* bytes per sequence for inference at the largest time */
     double state_token_bytes; /* cache payload bytes per sequence at capacity `time` (the formula, no padding) */
@@ -79,7 +80,7 @@ struct sti_stage {
     char *name;
     const sti_graph *graph;
     int32_t nin, nout, in[STI_MAX_IN], out[STI_MAX_OUT];
-    uint32_t keep_in, keep_out, no_grad, pass_grad;
+    uint32_t keep_in, keep_out, no_grad, pass_grad, grad_over;
     int32_t acc[STI_MAX_IN]; /* set by the planner */
     int32_t param_first, param_count;
     int64_t param_base; /* element offset of the block */
@@ -95,6 +96,7 @@ typedef struct sti_buffer {
     int32_t needs_grad;
     int32_t output;       /* kept to the end; the caller writes its gradient */
     int32_t has_grad;     /* set by the planner: somebody writes a gradient */
+    int32_t grad_over;    /* set by the planner: the gradient is written over the data */
     size_t off, grad_off; /* offsets in the activation and gradient arenas */
 } sti_buffer;
 

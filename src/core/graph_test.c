@@ -94,6 +94,38 @@ static int32_t scale(sti_graph *g, const char *name, int32_t x)
     return y;
 }
 
+/* y = x^2, whose gradient may be written over x */
+static strata_status square_forward(const sti_stage *s, const sti_io *io)
+{
+    const double *x = io->in[0];
+    double *y = io->out[0];
+    for (int64_t i = 0; i < size_of(s, io); i++) y[i] = x[i] * x[i];
+    return STRATA_OK;
+}
+static strata_status square_backward(const sti_stage *s, const sti_io *io)
+{
+    const double *x = io->in[0], *dy = io->dout[0];
+    for (int64_t i = 0; i < size_of(s, io); i++) put(io->din[0], i, io->acc[0], 2 * x[i] * dy[i]);
+    return STRATA_OK;
+}
+static const sti_stage_class square_class = { .kind = "square",
+                                              .forward = square_forward,
+                                              .backward = square_backward };
+
+static int32_t square(sti_graph *g, int32_t x)
+{
+    int32_t y = sti_graph_buffer(g, 3);
+    sti_graph_add(g, &(sti_stage_desc){ .cls = &square_class,
+                                        .name = "square",
+                                        .nin = 1,
+                                        .nout = 1,
+                                        .in = { x },
+                                        .out = { y },
+                                        .keep_in = 1,
+                                        .grad_over = 1 });
+    return y;
+}
+
 static int32_t two(sti_graph *g, const sti_stage_class *cls, int32_t a, int32_t b)
 {
     int32_t y = sti_graph_buffer(g, 3);
@@ -256,4 +288,30 @@ static void failures_latch(void)
     strata_context_destroy(ctx);
 }
 
-TESTS(T(walks), T(shared_gradients), T(failures_latch))
+/* A gradient takes the place of data that its first writer is the last to read, and only then. */
+static void gradients_over_data(void)
+{
+    strata_context *ctx;
+    sti_graph *g;
+    CHECK_OK(strata_context_create(NULL, NULL, &ctx));
+    /* u = (a x)^2: nobody else reads a x. v = (b x)^2 + c (b x): c reads b x in a backward that comes earlier, but then
+     * writes its gradient first. w = (d x)^2 whose input e reads afterwards: (e (d x)) comes before it in the graph. */
+    CHECK_OK(sti_graph_create(ctx, STRATA_F64, 1, 1, 1, 1, 768, &g));
+    const int32_t x = sti_graph_input(g, 3, STRATA_F64, 0), ax = scale(g, "a", x), u = square(g, ax);
+    const int32_t bx = scale(g, "b", x), bb = square(g, bx), cb = scale(g, "c", bx);
+    const int32_t dx = scale(g, "d", x), ed = scale(g, "e", dx), dd = square(g, dx);
+    const int32_t v = two(g, &add_class, bb, cb), w = two(g, &add_class, ed, dd);
+    sti_graph_output(g, scale(g, "f", two(g, &add_class, u, two(g, &add_class, v, w))));
+    CHECK_OK(sti_graph_finish(g));
+    CHECK(g->buffer[ax].grad_over && !g->buffer[bx].grad_over && !g->buffer[dx].grad_over);
+    const double k[6] = { 0.5, -0.3, 0.7, 1.1, 2.0, 0.8 }, at = 0.9;
+    double dw[6];
+    gradients(g, k, 6, at, dw);
+    const double f = 3 * 0.8, want[5] = { f * 2 * 0.5 * at * at, f * (2 * -0.3 * at * at + 0.7 * at), f * -0.3 * at,
+                                          f * (2 * 1.1 * at * at + 2.0 * at), f * 1.1 * at };
+    for (int i = 0; i < 5; i++) CHECK(fabs(dw[i] - want[i]) <= 1e-13);
+    sti_graph_destroy(g);
+    strata_context_destroy(ctx);
+}
+
+TESTS(T(walks), T(shared_gradients), T(gradients_over_data), T(failures_latch))

@@ -12,7 +12,7 @@
 strata_status sti_crossentropy_forward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t vocab,
                                        const void *logits, const int32_t *target, void *lse, void *out);
 /* dlogits = (softmax - onehot) / number of counted rows (0 in rows that do not count), or += when acc. lse is
- * forward's. On a device dlogits may be logits. */
+ * forward's; dlogits may be logits. */
 void sti_crossentropy_backward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t vocab,
                                const void *logits, const int32_t *target, const void *lse, void *dlogits, int acc);
 

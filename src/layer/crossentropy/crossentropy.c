@@ -46,6 +46,7 @@ int32_t sti_graph_cross_entropy(sti_graph *g, const char *name, int32_t logits, 
                                .out = { out },
                                .keep_in = 3,
                                .no_grad = 2,
+                               .grad_over = 1,
                                .saved = (size_t)(g->batch * g->time + 1) * strata_dtype_size(sti_sum_type(g->dtype)) };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
 }
