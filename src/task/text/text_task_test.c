@@ -123,6 +123,52 @@ static void batches_are_windows_of_the_training_part(void)
     test_clean();
 }
 
+/* Byte pairs: the windows hold the tokenizer's ids, the unit is a token, and windows stand for the text's bytes. */
+static void windows_of_byte_pairs(void)
+{
+    enum { T = 7 };
+    strata_context *ctx = context();
+    const char *path = test_path("words"), *vocab = test_path("merges");
+    const char *merges = "t h\nth e\n\xc4\xa0 the\n\xc4\xa0 c\na t\n\xc4\xa0"
+                         "c at\n";
+    const char *line = "the cat the hat \xff the cats";
+    test_put(vocab, merges, strlen(merges));
+    test_put(path, line, strlen(line));
+    sti_task t;
+    CHECK_OK(open_task(ctx, PAIRS("text.tokenizer", "bpe", "text.vocab", vocab), STI_TASK_EVAL, &path, 1, T, &t));
+    CHECK_INT(t.vocab, 262);
+    CHECK_STR(t.unit, "token");
+    CHECK_INT(strlen(t.vocab_hash), 32);
+    int32_t in[T], out[T];
+    char text[64];
+    size_t n = 0;
+    for (int64_t w = 0; w < t.cls->eval_windows(&t, T); w++) {
+        t.cls->eval_window(&t, w, T, in, out);
+        for (int i = 0; i < T; i++) {
+            char piece[STI_TASK_PIECE];
+            if (w == 0 && i == 0) {
+                CHECK_INT(in[0], 257);
+                CHECK_INT(in[1], 261);
+                n = t.cls->decode(&t, in[0], text);
+            }
+            if (out[i] < 0) continue;
+            const size_t k = t.cls->decode(&t, out[i], piece);
+            CHECK(n + k <= sizeof text);
+            memcpy(text + n, piece, k);
+            n += k;
+        }
+    }
+    CHECK(n == strlen(line) && memcmp(text, line, n) == 0);
+    CHECK_INT(t.cls->eval_bytes(&t), (int64_t)strlen(line) - 3);
+    sti_task_destroy(&t);
+    strata_config *c = test_config(ctx, PAIRS("text.tokenizer", "bpe"));
+    CHECK_STATUS(sti_task_create(ctx, c, &t), STRATA_E_SPEC);
+    CHECK_ERROR_TEXT("text.vocab");
+    strata_config_destroy(c);
+    strata_context_destroy(ctx);
+    test_clean();
+}
+
 static void validation_files(void)
 {
     strata_context *ctx = context();
@@ -174,4 +220,5 @@ static void refusals(void)
     test_clean();
 }
 
-TESTS(T(windows_cover_the_text), T(batches_are_windows_of_the_training_part), T(validation_files), T(refusals))
+TESTS(T(windows_cover_the_text), T(batches_are_windows_of_the_training_part), T(windows_of_byte_pairs),
+      T(validation_files), T(refusals))
