@@ -5,7 +5,9 @@
 #include <strata/tensor.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
+#include "kernel/squarederror/squarederror_cuda.h"
 
 enum { PIECE = 4096 }; /* elements that one thread takes at a time */
 
@@ -21,6 +23,12 @@ enum { PIECE = 4096 }; /* elements that one thread takes at a time */
 void sti_squarederror_forward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t width, const void *y,
                               const void *target, void *out)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_squarederror_forward_cuda(ctx, dtype, rows, width, y, target, out);
+        return;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(ctx, rows *width, 32768))
     for (int64_t i = 0; i < rows; i++) (dtype == STRATA_F64 ? row_f64 : row_f32)(i, width, y, target, out);
 }
@@ -28,6 +36,12 @@ void sti_squarederror_forward(const strata_context *ctx, int32_t dtype, int64_t 
 void sti_squarederror_backward(const strata_context *ctx, int32_t dtype, int64_t rows, int64_t width, const void *y,
                                const void *target, void *dy, int acc)
 {
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        sti_squarederror_backward_cuda(ctx, dtype, rows, width, y, target, dy, acc);
+        return;
+    }
+#endif
     const int64_t n = rows * width;
     const int64_t scored = (dtype == STRATA_F64 ? scored_f64 : scored_f32)(n, target);
     const double scale = scored ? 2.0 / (double)scored : 0.0;
