@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_CURVES = 16 };
+enum { MAX_CURVES = 16, MAX_ROWS = 32 };
 
 static void print_json(const cli *c, const strata_eval_result *r)
 {
@@ -49,7 +49,9 @@ static void print_measures(const strata_measures *m)
     (void)printf("%5s", "");
     for (int i = 0; i < curves; i++) (void)printf(" %*s", (int)strlen(curve[i].name) > 9 ? 0 : 9, curve[i].name);
     (void)putchar('\n');
-    for (int64_t k = 0; k < curve[0].count; k++) {
+    const int64_t stride = curve[0].count > 2 * MAX_ROWS ? (curve[0].count + MAX_ROWS - 1) / MAX_ROWS : 1;
+    if (stride > 1) (void)printf("# every %lldth position; --json has all\n", (long long)stride);
+    for (int64_t k = 0; k < curve[0].count; k += stride) {
         bool any = false;
         for (int i = 0; i < curves; i++) any = any || !isnan(curve[i].value[k]);
         if (!any) continue;

@@ -163,6 +163,13 @@ strata_status sti_model_numbers(sti_model_plan *p)
     return g->status;
 }
 
+void sti_model_window_rates(sti_model_plan *p)
+{
+    sti_params *t = &p->graph->params;
+    for (int32_t i = 0; i < t->count; i++)
+        if (t->p[i].ndim > 1) t->p[i].lr_mult /= 32;
+}
+
 strata_status sti_model_squared_error(sti_model_plan *p)
 {
     if (p->graph->train) p->loss = sti_graph_squared_error(p->graph, "loss", p->logits, p->targets);

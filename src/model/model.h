@@ -90,6 +90,9 @@ struct strata_model {
 /* For classes that read numbers only: open the ports (E_SPEC when nobody says how many numbers), and close with the
  * loss. */
 strata_status sti_model_numbers(sti_model_plan *p);
+/* Lower the learning-rate multipliers of the matrices in the graph, for linear maps of a window: its numbers are nearly
+ * equal, so an Adam step moves the output by (rate) x (length), all in one direction. */
+void sti_model_window_rates(sti_model_plan *p);
 strata_status sti_model_squared_error(sti_model_plan *p);
 
 void sti_model_cost(const sti_model_plan *p, int64_t batch, int64_t length, strata_cost *c);

@@ -1,4 +1,5 @@
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
 #include "layer/layer.h"
 
@@ -70,6 +71,10 @@ void sti_graph_decompose(sti_graph *g, const char *name, int64_t length, int32_t
 {
     *trend = *rest = -1;
     if (g->status != STRATA_OK || in < 0) return;
+    if (sti_on_device(g->ctx)) {
+        sti_graph_fail(g, sti_fail(STRATA_E_UNSUPPORTED, "%s: this stage is not built for the device", name));
+        return;
+    }
     if (length < 1 || length % 2 == 0) {
         sti_graph_fail(g, sti_fail(STRATA_E_SPEC, "%s: an average over %lld numbers; the length must be odd", name,
                                    (long long)length));

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "backend/cpu/threads.h"
+#include "core/device.h"
 #include "core/real.h"
 #include "layer/layer.h"
 
@@ -61,6 +62,10 @@ static const sti_stage_class lag_class = {
 int32_t sti_graph_lag(sti_graph *g, const char *name, int64_t period, int64_t width, int32_t in)
 {
     if (g->status != STRATA_OK || in < 0) return -1;
+    if (sti_on_device(g->ctx)) {
+        sti_graph_fail(g, sti_fail(STRATA_E_UNSUPPORTED, "%s: this stage is not built for the device", name));
+        return -1;
+    }
     const int64_t n = g->buffer[in].width;
     if (period < 1 || period > n || width < 1) {
         sti_graph_fail(g, sti_fail(STRATA_E_SHAPE, "%s: a period of %lld, but there are %lld numbers to repeat", name,

@@ -28,6 +28,7 @@ static strata_status build(sti_model_plan *p, sti_values *v)
     trend = sti_graph_linear(g, "trend", linear, p->outputs, trend, bias, true);
     rest = sti_graph_linear(g, "rest", linear, p->outputs, rest, bias, true);
     p->logits = sti_graph_sum(g, "sum", trend, rest);
+    sti_model_window_rates(p);
     return sti_model_squared_error(p);
 }
 

@@ -20,6 +20,7 @@ static strata_status build(sti_model_plan *p, sti_values *v)
     STI_TRY(sti_model_numbers(p));
     p->logits = sti_graph_linear(p->graph, "head", sti_value_spec(v, "linear", 0), p->outputs, p->tokens,
                                  sti_value_int(v, "bias") != 0, true);
+    sti_model_window_rates(p);
     return sti_model_squared_error(p);
 }
 

@@ -315,10 +315,11 @@ static void learns(void)
     const char *path = table("ar.csv", 4000, 2, autoregressive);
     static const char *const models[] = { "linear", "dlinear kernel=3",
                                           "decoder layers=1 width=16 mixers=softmax(heads=2)" };
+    static const char *const rates[] = { "6e-3", "6e-3", "3e-4" };
     for (int i = 0; i < 3; i++) {
         strata_eval_result r = run(models[i],
                                    PAIRS("forecast.lookback", "8", "forecast.patch", "2", "forecast.horizon", "1",
-                                         "forecast.normalise", "series", "train.steps", "300", "train.lr", "3e-4",
+                                         "forecast.normalise", "series", "train.steps", "300", "train.lr", rates[i],
                                          "train.batch", "64", "train.warmup", "10", "train.eval_tokens", "400"),
                                    path, NULL);
         const double noise_floor = 1 - 0.8 * 0.8; /* in units of the deviation of x */
