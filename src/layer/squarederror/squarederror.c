@@ -1,6 +1,5 @@
 #include "kernel/squarederror/squarederror.h"
 
-#include "core/device.h"
 #include "layer/layer.h"
 
 static strata_status forward(const sti_stage *s, const sti_io *io)
@@ -33,10 +32,6 @@ static const sti_stage_class squarederror_class = {
 int32_t sti_graph_squared_error(sti_graph *g, const char *name, int32_t y, int32_t targets)
 {
     if (g->status != STRATA_OK || y < 0 || targets < 0) return -1;
-    if (sti_on_device(g->ctx)) {
-        sti_graph_fail(g, sti_fail(STRATA_E_UNSUPPORTED, "%s: this stage is not built for the device", name));
-        return -1;
-    }
     const sti_buffer *a = &g->buffer[y], *b = &g->buffer[targets];
     if (b->dtype != g->dtype || b->width != a->width) {
         sti_graph_fail(g, sti_fail(STRATA_E_SHAPE, "%s: targets are %s of width %lld, but the outputs %s of width %lld",
