@@ -19,7 +19,8 @@
 
 namespace
 {
-enum { ROWS = 32, LINE = ROWS * 2 /* bytes of a number of all rows of a tile */, MAX_SLICES = 32 };
+enum { ROWS = 32, LINE = ROWS * 2 /* bytes of a number of all rows of a tile */ };
+constexpr int MAX_SLICES = 32;
 
 /* One stage: `blocks` products out (m) = W in (k). An index map gives the place of number k of block b: in x or y
  * (outer) and in a tile (inner); see outer_index and inner_index. */
@@ -35,15 +36,15 @@ struct args {
     int w_step, w_line;   /* elements from block to block (0: tied) and from line to line of W */
     int w_turned;         /* lines of W run along m, not along k */
     int group, group_log; /* blocks of a thread block, a power of two */
-    int subs;             /* its row tiles */
+    int subs, subs_log;   /* its row tiles, a power of two */
     int w_bytes, pitch;   /* shared memory: a block's weights; lines of a (block, row tile) */
     float alpha, beta;
 };
 
-template <int STAGE> __device__ __forceinline__ int64_t inner_index(const args &a, int b, int k, int each)
+template <int STAGE> __device__ __forceinline__ int inner_index(const args &a, int b, int k, int each)
 {
-    if (STAGE == 1) return (int64_t)b * each + k;
-    return (((int64_t)(k >> a.run_log) * a.n2 + b) << a.run_log) + (k & ((1 << a.run_log) - 1));
+    if (STAGE == 1) return b * each + k;
+    return (((k >> a.run_log) * a.n2 + b) << a.run_log) + (k & ((1 << a.run_log) - 1));
 }
 
 __device__ __forceinline__ uint32_t shared_address(const void *p)
@@ -108,129 +109,193 @@ __device__ void clear(char *memory, int bytes)
  * and its register r holds 8 q + 2 r and the next, which is the transposed form of the 8 x 8 matrix r whose lines are
  * the numbers 8 (i / 2) + 2 r + i % 2. */
 
-/* Place of number e in the row, or -1. */
-template <int STAGE> __device__ __forceinline__ int64_t outer_index(const args &a, int first, int each, int e)
-{
-    int64_t at;
-    if (STAGE == 1) {
-        at = (int64_t)first * each + e;
-        if (e >= a.group * each) return -1;
-    } else {
-        const int k = e >> a.group_log, b = first + (e & (a.group - 1));
-        at = (int64_t)k * a.n2 + b;
-        if (k >= each || b >= a.blocks) return -1;
-    }
-    return at < a.width ? at : -1;
-}
-
-/* Shared address of the line that this lane names in a matrix move, chunk c; numbers past the end go to a spare line.
- */
-template <int STAGE>
-__device__ __forceinline__ int matrix_line(const args &a, int lane, int each, int sub, int e0, int c, int spare)
-{
-    const int i = lane % 8, e = e0 + 8 * (i / 2) + 2 * (lane / 8) + i % 2;
-    const int b = STAGE == 1 ? e / each : e & (a.group - 1), k = STAGE == 1 ? e - b * each : e >> a.group_log;
-    if (b >= a.group || k >= each) return spare;
-    return line_at(a, (sub << a.group_log) + b, b, k, c);
-}
-
-/* Item `it` of the moves of a tile: 8 rows (c of sub) and 32 numbers from e0. */
-struct item {
-    int sub, c, e0;
+/* A lane's part in the moves of 32 numbers: where its 8 numbers stand in a row (-1: past the end), and the byte offset
+ * in shared memory of the line that it names for its matrix. */
+struct span {
+    int at, line, next_sub;
 };
-__device__ __forceinline__ item item_of(const args &a, int it, int spans)
+
+template <int STAGE>
+__device__ __forceinline__ span span_of(const args &a, int first, int each, int index, int lane, int spare)
 {
-    const int rows = it / spans;
-    return { rows / 4, rows % 4, it % spans * 32 };
+    span s;
+    const int i = lane % 8, g = index * 32 + 8 * (lane % 4), e = index * 32 + 8 * (i / 2) + 2 * (lane / 8) + i % 2;
+    int b, k;
+    if (STAGE == 1) {
+        b = e / each;
+        k = e - b * each;
+        s.at = first * each + g;
+        if (g >= each << a.group_log) s.at = -1;
+    } else {
+        b = e & (a.group - 1);
+        k = e >> a.group_log;
+        const int block = first + (g & (a.group - 1));
+        s.at = (g >> a.group_log) * a.n2 + block;
+        if (g >> a.group_log >= each || block >= a.blocks) s.at = -1;
+    }
+    if (s.at >= a.width) s.at = -1;
+    const bool real = b < a.group && k < each;
+    s.line = real ? line_at(a, b, b, k, 0) : spare;
+    s.next_sub = real ? (a.pitch << a.group_log) * LINE : 0;
+    return s;
+}
+
+/* `LOADS` moves of a warp, 8 rows each: moves go through the rows of the tiles, then on to the next 32 numbers. */
+template <int STAGE, int LOADS>
+__device__ __forceinline__ void fetch_outer(const args &a, int first, int each, int warp, int lane, int64_t row0,
+                                            uint4 (&next)[LOADS])
+{
+    const sti_bf16 *base = a.outer + row0 * a.ld;
+    const int ld = (int)a.ld, left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), rows_log = a.subs_log + 2;
+    span s;
+#pragma unroll
+    for (int l = 0; l < LOADS; l++) {
+        const int it = warp * LOADS + l, rows = it & ((1 << rows_log) - 1), row = rows * 8 + lane / 4;
+        if (l == 0 || rows == 0) s = span_of<STAGE>(a, first, each, it >> rows_log, lane, 0);
+        next[l] = s.at >= 0 && row < left ? __ldcs((const uint4 *)(base + (row * ld + s.at))) : zero4();
+    }
+}
+
+template <int STAGE, int LOADS>
+__device__ __forceinline__ void keep_outer(const args &a, int first, int each, int warp, int lane, uint32_t to,
+                                           int spare, const uint4 (&next)[LOADS])
+{
+    const int rows_log = a.subs_log + 2;
+    span s;
+#pragma unroll
+    for (int l = 0; l < LOADS; l++) {
+        const int it = warp * LOADS + l, rows = it & ((1 << rows_log) - 1);
+        if (l == 0 || rows == 0) s = span_of<STAGE>(a, first, each, it >> rows_log, lane, spare);
+        store_turned(to + (uint32_t)((s.line ^ ((rows & 3) << 4)) + (rows >> 2) * s.next_sub), next[l]);
+    }
+}
+
+__device__ __forceinline__ uint4 add_scaled(uint4 x, float beta, uint4 y)
+{
+    uint32_t r[4] = { x.x, x.y, x.z, x.w };
+    const uint32_t o[4] = { y.x, y.y, y.z, y.w };
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 u = __bfloat1622float2(*(const __nv_bfloat162 *)&r[i]),
+                     v = __bfloat1622float2(*(const __nv_bfloat162 *)&o[i]);
+        r[i] = pack(u.x + beta * v.x, u.y + beta * v.y);
+    }
+    return make_uint4(r[0], r[1], r[2], r[3]);
 }
 
 template <int STAGE>
-__device__ __forceinline__ uint4 fetch_outer(const args &a, int first, int each, int64_t row0, item m, int lane)
+__device__ __forceinline__ void write_outer(const args &a, int first, int each, int warp, int warps, int lane,
+                                            int64_t row0, uint32_t from, int spare)
 {
-    const int64_t row = row0 + m.sub * ROWS + m.c * 8 + lane / 4;
-    const int64_t at = outer_index<STAGE>(a, first, each, m.e0 + 8 * (lane % 4));
-    if (row >= a.count || at < 0) return zero4();
-    return __ldg((const uint4 *)(a.outer + row * a.ld + at));
+    sti_bf16 *base = a.outer + row0 * a.ld;
+    const int ld = (int)a.ld, left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), rows_log = a.subs_log + 2;
+    const int total = ((each << a.group_log) + 31) / 32 << rows_log, part = (total + warps - 1) / warps;
+    const int end = (warp + 1) * part < total ? (warp + 1) * part : total;
+    span s;
+#pragma unroll 4
+    for (int it = warp * part; it < end; it++) {
+        const int rows = it & ((1 << rows_log) - 1), row = rows * 8 + lane / 4;
+        if (it == warp * part || rows == 0) s = span_of<STAGE>(a, first, each, it >> rows_log, lane, spare);
+        uint32_t r[4];
+        load_turned(r, from + (uint32_t)((s.line ^ ((rows & 3) << 4)) + (rows >> 2) * s.next_sub));
+        if (s.at < 0 || row >= left) continue;
+        uint4 *to = (uint4 *)(base + (row * ld + s.at)), v = make_uint4(r[0], r[1], r[2], r[3]);
+        if (a.beta != 0) v = add_scaled(v, a.beta, *to);
+        __stcs(to, v);
+    }
 }
 
 /* ---- a tile's numbers ---- */
 
 /* Piece `it`: 16 bytes (8 rows) of a number. */
 struct piece {
-    int unit, b, k, c;
-    int64_t at; /* element in tiles, or -1 */
+    int sub, b, k, c;
+    int at; /* element from the first tile's beginning, or -1 */
 };
-template <int STAGE>
-__device__ __forceinline__ piece piece_of(const args &a, int first, int each, int lines, int64_t tile0, int it)
+template <int STAGE> __device__ __forceinline__ piece piece_of(const args &a, int first, int each, int lines, int it)
 { /* `lines` for each block, the last ones past its numbers */
     piece p;
-    p.c = it % 4;
-    const int line = it / 4, all = lines << a.group_log, sub = line / all, rest = line - sub * all;
+    p.c = it & 3;
+    const int line = it >> 2;
     if (STAGE == 1) {
-        p.b = rest / lines;
-        p.k = rest % lines;
+        const int unit = line / lines;
+        p.k = line - unit * lines;
+        p.b = unit & (a.group - 1);
+        p.sub = unit >> a.group_log;
     } else {
-        const int t = rest & ((1 << a.run_log) - 1), jg = rest >> a.run_log;
+        const int all = lines << a.group_log, t = line & ((1 << a.run_log) - 1);
+        p.sub = line / all;
+        const int jg = (line - p.sub * all) >> a.run_log;
         p.b = jg & (a.group - 1);
         p.k = (jg >> a.group_log << a.run_log) + t;
     }
-    p.unit = (sub << a.group_log) + p.b;
-    p.at = -1;
-    if (p.k < each && first + p.b < a.blocks && (tile0 + sub) * ROWS < a.count)
-        p.at = ((tile0 + sub) * a.middle + inner_index<STAGE>(a, first + p.b, p.k, each)) * ROWS + p.c * 8;
+    p.at = p.k < each && first + p.b < a.blocks
+               ? (p.sub * (int)a.middle + inner_index<STAGE>(a, first + p.b, p.k, each)) * ROWS + p.c * 8
+               : -1;
     return p;
 }
 
-template <int STAGE>
-__device__ __forceinline__ uint4 fetch_inner(const args &a, int first, int each, int lines, int64_t tile0, int it)
+__device__ __forceinline__ void copy16(uint32_t to, const void *from)
 {
-    const piece p = piece_of<STAGE>(a, first, each, lines, tile0, it);
-    return p.at < 0 ? zero4() : *(const uint4 *)(a.tiles + p.at);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
 /* ---- one stage ---- */
 
-__device__ void load_weights(const args &a, int first, char *w)
+/* Queue the copy of the group's weights: line by line, 8 or 16 lanes each. */
+__device__ __forceinline__ void load_weights(const args &a, int first, uint32_t w)
 {
     const int lines = a.w_turned ? a.k : a.m, chunks = (a.w_turned ? a.m : a.k) / 8;
-    const int pitch = ((chunks + 1) / 2 * 2 + 1) * 16, copies = a.w_step ? a.group : 1;
-    for (int i = threadIdx.x; i < copies * lines * chunks; i += blockDim.x) {
-        const int b = i / (lines * chunks), l = i / chunks % lines, c = i % chunks;
+    const int pitch = ((chunks + 1) / 2 * 2 + 1) * 16, all = (a.w_step ? a.group : 1) * lines;
+    const int lanes_log = chunks <= 8 ? 3 : 4, c = threadIdx.x & ((1 << lanes_log) - 1);
+    if (c >= chunks) return;
+    for (int i = (int)threadIdx.x >> lanes_log; i < all; i += (int)blockDim.x >> lanes_log) {
+        const int b = i / lines, l = i - b * lines;
         if (first + b < a.blocks)
-            *(uint4 *)(w + b * a.w_bytes + l * pitch + c * 16) =
-                __ldg((const uint4 *)(a.w + (int64_t)(first + b) * a.w_step + (int64_t)l * a.w_line + c * 8));
+            copy16(w + (uint32_t)(b * a.w_bytes + l * pitch + c * 16),
+                   a.w + ((int64_t)(first + b) * a.w_step + l * a.w_line + c * 8));
     }
 }
 
-/* The warp's unit: out = W in, 16 outputs at a time; `put` receives four packed numbers of rows (lane / 4). */
+/* The warp's unit: out = W in, 16 outputs at a time. `put(m0, h, v)` receives outputs m0 + 8 h + lane / 4, four packed
+ * pairs of rows each. */
 template <int KT, bool TURNED, typename put_fn>
 __device__ __forceinline__ void product(const args &a, uint32_t w, const uint32_t (&in)[KT][4][2], float alpha,
                                         put_fn put)
 {
     const int lane = threadIdx.x % 32, l8 = lane % 8, mat = lane / 8;
-    const int chunks = ((TURNED ? a.m : a.k) + 7) / 8, pitch = ((chunks + 1) / 2 * 2 + 1) * 16;
+    const int chunks = (TURNED ? a.m : a.k) / 8, pitch = ((chunks + 1) / 2 * 2 + 1) * 16;
     /* matrices: (m, k), (m + 8, k), (m, k + 8), (m + 8, k + 8) */
-    const uint32_t at = TURNED ? w + (uint32_t)(((mat >> 1) * 8 + l8) * pitch + (mat & 1) * 16)
-                               : w + (uint32_t)(((mat & 1) * 8 + l8) * pitch + (mat >> 1) * 16);
-    for (int m0 = 0; m0 < a.m; m0 += 16) {
+    uint32_t at = TURNED ? w + (uint32_t)(((mat >> 1) * 8 + l8) * pitch + (mat & 1) * 16)
+                         : w + (uint32_t)(((mat & 1) * 8 + l8) * pitch + (mat >> 1) * 16);
+    const uint32_t down = (uint32_t)(16 * pitch);
+    for (int m0 = 0; m0 < a.m; m0 += 16, at += TURNED ? 32 : down) {
         float c[4][4] = {};
+        uint32_t from = at;
 #pragma unroll
-        for (int kt = 0; kt < KT; kt++) {
+        for (int kt = 0; kt < KT; kt++, from += TURNED ? down : 32) {
             uint32_t f[4];
             if (TURNED)
-                load_turned(f, at + (uint32_t)(kt * 16 * pitch + m0 * 2));
+                load_turned(f, from);
             else
-                load_matrices(f, at + (uint32_t)(m0 * pitch + kt * 32));
+                load_matrices(f, from);
 #pragma unroll
             for (int n = 0; n < 4; n++) multiply(c[n], f, in[kt][n][0], in[kt][n][1]);
         }
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            put(m0 + 8 * h + lane / 4, make_uint4(pack(alpha * c[0][2 * h], alpha * c[0][2 * h + 1]),
-                                                  pack(alpha * c[1][2 * h], alpha * c[1][2 * h + 1]),
-                                                  pack(alpha * c[2][2 * h], alpha * c[2][2 * h + 1]),
-                                                  pack(alpha * c[3][2 * h], alpha * c[3][2 * h + 1])));
+            put(m0, h,
+                make_uint4(pack(alpha * c[0][2 * h], alpha * c[0][2 * h + 1]),
+                           pack(alpha * c[1][2 * h], alpha * c[1][2 * h + 1]),
+                           pack(alpha * c[2][2 * h], alpha * c[2][2 * h + 1]),
+                           pack(alpha * c[3][2 * h], alpha * c[3][2 * h + 1])));
     }
+}
+
+/* Bytes of the group's weights; what follows them is aligned to a line. */
+static __host__ __device__ inline int weight_bytes(const args &a)
+{
+    return ((a.w_step ? a.group : 1) * a.w_bytes + LINE - 1) / LINE * LINE;
 }
 
 template <int STAGE, int KT> struct team {
@@ -244,51 +309,54 @@ __global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::
     extern __shared__ __align__(128) char memory[];
     constexpr int WARPS = team<STAGE, KT>::WARPS, LOADS = 2 * KT;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int groups = (a.blocks + a.group - 1) / a.group, first = blockIdx.x % groups * a.group;
-    const int slice = blockIdx.x / groups, slices = gridDim.x / groups;
-    const int copies = a.w_step ? a.group : 1, data_bytes = WARPS * a.pitch * LINE;
-    char *w = memory, *data = memory + copies * a.w_bytes;
-    const uint32_t data_at = shared_address(data);
-    const int b = warp & (a.group - 1), unit = warp; /* subs * group == WARPS */
-    const int64_t tiles = (a.count + ROWS - 1) / ROWS, steps = (tiles + a.subs - 1) / a.subs;
-    const int in_spans = (a.group * a.k + 31) / 32, out_spans = (a.group * a.m + 31) / 32;
-    const uint32_t w_at = shared_address(w + (a.w_step ? b * a.w_bytes : 0));
+    const int groups = (a.blocks + a.group - 1) / a.group, first = (int)(blockIdx.x % groups) * a.group;
+    const int slice = (int)(blockIdx.x / groups), slices = (int)(gridDim.x / groups);
+    const int spare = WARPS * a.pitch * LINE, w_all = weight_bytes(a);
+    const uint32_t w_at = shared_address(memory), data_at = w_at + (uint32_t)w_all;
+    const int b = warp & (a.group - 1), sub = warp >> a.group_log; /* this warp's unit: subs * group == WARPS */
+    const int tiles = (int)((a.count + ROWS - 1) / ROWS), steps = (tiles + a.subs - 1) >> a.subs_log;
+    const bool real = first + b < a.blocks;
 
-    if ((a.k | a.m) % 16) /* numbers that no one writes are multiplied too */
-        clear(memory, copies * a.w_bytes + data_bytes + LINE);
-    load_weights(a, first, w);
+    asm volatile("griddepcontrol.launch_dependents;");
+    if ((a.k | a.m) % 16) clear(memory, w_all + spare + LINE); /* numbers that no one writes are multiplied too */
+    load_weights(a, first, w_at);
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory"); /* the tiles come from the launch before; weights do not */
 
     uint4 next[LOADS];
-    auto fetch = [&](int64_t step) {
+    auto fetch = [&](int step) {
+        if constexpr (INTO)
+            fetch_outer<STAGE>(a, first, a.k, warp, lane, (int64_t)(step << a.subs_log) * ROWS, next);
+        else {
+            const sti_bf16 *base = a.tiles + (int64_t)(step << a.subs_log) * a.middle * ROWS;
+            const int left = tiles - (step << a.subs_log);
 #pragma unroll
-        for (int l = 0; l < LOADS; l++) {
-            if (INTO) {
-                const int it = warp + WARPS * l;
-                next[l] = it < 4 * a.subs * in_spans
-                              ? fetch_outer<STAGE>(a, first, a.k, step * a.subs * ROWS, item_of(a, it, in_spans), lane)
-                              : zero4();
-            } else
-                next[l] = fetch_inner<STAGE>(a, first, a.k, 16 * KT, step * a.subs, (int)threadIdx.x + 32 * WARPS * l);
+            for (int l = 0; l < LOADS; l++) {
+                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, (int)threadIdx.x + 32 * WARPS * l);
+                next[l] = p.at >= 0 && p.sub < left ? __ldcg((const uint4 *)(base + p.at)) : zero4();
+            }
         }
     };
     auto keep = [&]() {
+        if constexpr (INTO)
+            keep_outer<STAGE>(a, first, a.k, warp, lane, data_at, spare, next);
+        else {
 #pragma unroll
-        for (int l = 0; l < LOADS; l++) {
-            if (INTO) {
-                const int it = warp + WARPS * l;
-                if (it >= 4 * a.subs * in_spans) continue;
-                const item m = item_of(a, it, in_spans);
-                store_turned(data_at + (uint32_t)matrix_line<STAGE>(a, lane, a.k, m.sub, m.e0, m.c, data_bytes),
-                             next[l]);
-            } else {
-                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, 0, (int)threadIdx.x + 32 * WARPS * l);
-                *(uint4 *)(data + line_at(a, p.unit, p.b, p.k, p.c)) = next[l];
+            for (int l = 0; l < LOADS; l++) {
+                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, (int)threadIdx.x + 32 * WARPS * l);
+                *(uint4 *)(memory + w_all + line_at(a, (p.sub << a.group_log) + p.b, p.b, p.k, p.c)) = next[l];
             }
         }
     };
 
+    /* line_at of inputs kt * 16 + k0 and of outputs m0 + 8 h + lane / 4 differ from these by constants */
+    const uint32_t in_at = data_at + (uint32_t)line_at(a, warp, b, lane / 8 % 2 * 8 + lane % 8, lane / 16);
+    char *out_at = memory + w_all + (warp * a.pitch + lane / 4) * LINE;
+    const int out_chunk = line_at(a, 0, b, lane / 4, lane % 4) & (LINE - 1);
+
     if (slice < steps) fetch(slice);
-    for (int64_t step = slice; step < steps; step += slices) {
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    for (int step = slice; step < steps; step += slices) {
         keep();
         __syncthreads();
         if (step + slices < steps) fetch(step + slices);
@@ -299,46 +367,30 @@ __global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::
 #pragma unroll
             for (int n = 0; n < 4; n += 2) {
                 uint32_t r[4];
-                load_turned(r, data_at +
-                                   (uint32_t)line_at(a, unit, b, kt * 16 + lane / 8 % 2 * 8 + lane % 8, n + lane / 16));
+                load_turned(r, (in_at ^ (uint32_t)((n ^ (kt & 1) << 1) << 4)) + kt * 16 * LINE);
                 in[kt][n][0] = r[0], in[kt][n][1] = r[1], in[kt][n + 1][0] = r[2], in[kt][n + 1][1] = r[3];
             }
         __syncwarp();
-        const int64_t tile = step * a.subs + (warp >> a.group_log);
-        auto put = [&](int m, uint4 v) {
+        const int tile = (step << a.subs_log) + sub;
+        sti_bf16 *to = a.tiles + (int64_t)tile * a.middle * ROWS + lane % 4 * 8;
+        const bool stored = real && tile < tiles;
+        auto put = [&](int m0, int h, uint4 v) {
             if (INTO) {
-                if (m < a.m && first + b < a.blocks && tile < tiles)
-                    *(uint4 *)(a.tiles + (tile * a.middle + inner_index<STAGE>(a, first + b, m, a.m)) * ROWS +
-                               lane % 4 * 8) = v;
+                const int m = m0 + 8 * h + lane / 4;
+                if (stored && m < a.m) *(uint4 *)(to + inner_index<STAGE>(a, first + b, m, a.m) * ROWS) = v;
             } else
-                *(uint4 *)(data + line_at(a, unit, b, m, lane % 4)) = v;
+                *(uint4 *)(out_at + (m0 + 8 * h) * LINE + (out_chunk ^ ((h | (m0 >> 4 & 1) << 1) << 4))) = v;
         };
+        const uint32_t mine = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
         if (a.w_turned)
-            product<KT, true>(a, w_at, in, a.alpha, put);
+            product<KT, true>(a, mine, in, a.alpha, put);
         else
-            product<KT, false>(a, w_at, in, a.alpha, put);
+            product<KT, false>(a, mine, in, a.alpha, put);
         __syncthreads();
-        for (int it = warp; !INTO && it < 4 * a.subs * out_spans; it += WARPS) {
-            const item m = item_of(a, it, out_spans);
-            uint32_t r[4];
-            load_turned(r, data_at + (uint32_t)matrix_line<STAGE>(a, lane, a.m, m.sub, m.e0, m.c, data_bytes));
-            const int64_t row = (step * a.subs + m.sub) * ROWS + m.c * 8 + lane / 4;
-            const int64_t at = outer_index<STAGE>(a, first, a.m, m.e0 + 8 * (lane % 4));
-            if (row >= a.count || at < 0) continue;
-            uint4 *to = (uint4 *)(a.outer + row * a.ld + at);
-            if (a.beta != 0) {
-                const uint4 old = *to;
-                const uint32_t o[4] = { old.x, old.y, old.z, old.w };
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const float2 x = __bfloat1622float2(*(const __nv_bfloat162 *)&r[i]),
-                                 y = __bfloat1622float2(*(const __nv_bfloat162 *)&o[i]);
-                    r[i] = pack(x.x + a.beta * y.x, x.y + a.beta * y.y);
-                }
-            }
-            *to = make_uint4(r[0], r[1], r[2], r[3]);
+        if constexpr (!INTO) {
+            write_outer<STAGE>(a, first, a.m, warp, WARPS, lane, (int64_t)(step << a.subs_log) * ROWS, data_at, spare);
+            __syncthreads();
         }
-        if (!INTO) __syncthreads();
     }
 }
 
@@ -370,7 +422,7 @@ template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(c
     char *outer = memory, *inner = memory + outer_bytes + LINE;
     const uint32_t outer_at = shared_address(outer), inner_at = shared_address(inner);
     const int64_t tiles = (a.count + ROWS - 1) / ROWS;
-    const int spans = (a.group * a.k + 31) / 32, pieces = a.group * g.inner_pitch * 4;
+    const int pieces = a.group * g.inner_pitch * 4;
     args in = a; /* the inner side: its lines */
     in.pitch = g.inner_pitch;
 
@@ -381,21 +433,14 @@ template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(c
 
     if ((a.k | a.m) % 16) clear(memory, outer_bytes + 2 * inner_bytes + 3 * LINE);
 
-    uint4 next[4]; /* outer spans of the next tile: at most 16 blocks x 32 or 8 blocks x 64 numbers, see plan_weights */
-    auto fetch = [&](int64_t tile) {
-#pragma unroll
-        for (int l = 0; l < 4; l++) {
-            const int it = warp + WARPS * l;
-            next[l] =
-                it < 4 * spans ? fetch_outer<STAGE>(a, first, a.k, tile * ROWS, item_of(a, it, spans), lane) : zero4();
-        }
-    };
+    uint4 next[4]; /* a span of 32 numbers for each warp */
+    auto fetch = [&](int64_t tile) { fetch_outer<STAGE>(a, first, a.k, warp, lane, tile * ROWS, next); };
     auto copy = [&](int64_t tile, int half) {
-        for (int it = threadIdx.x; it < pieces; it += 32 * WARPS) {
-            const piece p = piece_of<STAGE>(in, first, a.m, g.inner_pitch, tile, it);
+        const sti_bf16 *base = a.tiles + tile * a.middle * ROWS;
+        for (int it = (int)threadIdx.x; it < pieces; it += 32 * WARPS) {
+            const piece p = piece_of<STAGE>(in, first, a.m, g.inner_pitch, it);
             if (p.at < 0) continue;
-            const uint32_t to = inner_at + (uint32_t)(half * (inner_bytes + LINE) + line_at(in, p.unit, p.b, p.k, p.c));
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(a.tiles + p.at) : "memory");
+            copy16(inner_at + (uint32_t)(half * (inner_bytes + LINE) + line_at(in, p.b, p.b, p.k, p.c)), base + p.at);
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
     };
@@ -407,13 +452,7 @@ template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(c
         copy(slice, 0);
     }
     for (int64_t tile = slice; tile < tiles; tile += slices, half ^= 1) {
-#pragma unroll
-        for (int l = 0; l < 4; l++) {
-            const int it = warp + WARPS * l;
-            if (it >= 4 * spans) continue;
-            const item m = item_of(a, it, spans);
-            store_turned(outer_at + (uint32_t)matrix_line<STAGE>(a, lane, a.k, 0, m.e0, m.c, outer_bytes), next[l]);
-        }
+        keep_outer<STAGE>(a, first, a.k, warp, lane, outer_at, outer_bytes, next);
         asm volatile("cp.async.wait_group 0;" ::: "memory");
         __syncthreads();
         if (tile + slices < tiles) {
@@ -517,7 +556,7 @@ void set_group(args *a, int group)
 
 int shared_bytes(const args *a, int warps)
 {
-    return (a->w_step ? a->group : 1) * a->w_bytes + warps * a->pitch * LINE + LINE;
+    return weight_bytes(*a) + warps * a->pitch * LINE + LINE;
 }
 
 typedef void (*stage_fn)(const args);
@@ -545,13 +584,15 @@ int plan_stage(args *a, int stage, bool into)
     a->pitch = into || round16(a->m) < 16 * kt ? 16 * kt : round16(a->m);
     for (int group = stage == 2 ? warps : a->k * a->m >= 8192 ? 2 : 4; group >= (stage == 2 ? 8 : 2); group /= 2) {
         set_group(a, group);
-        a->subs = warps / a->group;
+        a->subs = warps / group;
+        for (a->subs_log = 0; 1 << a->subs_log < a->subs;) a->subs_log++;
         if (shared_bytes(a, warps) <= SHARED_MOST) return warps;
     }
     return 0;
 }
 
-void run_stage(const strata_context *ctx, args a, int stage, bool into)
+/* follows: the launch before is a stage too, which this one may begin beside (it waits before it reads tiles). */
+void run_stage(const strata_context *ctx, args a, int stage, bool into, bool follows)
 {
     const int warps = plan_stage(&a, stage, into), kt = tiles_of_k(&a), bytes = shared_bytes(&a, warps);
     const stage_fn fn = stage == 1 ? into ? stage_kernel<1, true>(kt) : stage_kernel<1, false>(kt)
@@ -567,8 +608,17 @@ void run_stage(const strata_context *ctx, args a, int stage, bool into)
     sti_cuda_note(sti_cuda_of(ctx),
                   cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                   "twostage shared memory");
-    fn<<<(unsigned)(groups * slices), 32 * warps, bytes, sti_stream(ctx)>>>(a);
-    sti_launched(ctx, "twostage stage");
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = follows;
+    cudaLaunchConfig_t launch = {};
+    launch.gridDim = dim3((unsigned)(groups * slices));
+    launch.blockDim = dim3((unsigned)(32 * warps));
+    launch.dynamicSmemBytes = (size_t)bytes;
+    launch.stream = sti_stream(ctx);
+    launch.attrs = &early;
+    launch.numAttrs = follows ? 1 : 0;
+    sti_cuda_note(sti_cuda_of(ctx), cudaLaunchKernelEx(&launch, fn, a), "twostage stage");
 }
 
 /* Shape of a weight gradient's launch; `a` is the stage with its outer side as inputs. @return bytes, 0: no */
@@ -583,6 +633,7 @@ int plan_weights(const strata_context *ctx, grad_args *g, int stage, int *nt, in
     while (group > (stage == 2 ? 8 : 1) && (each * group > 16 || group * a->k > 512)) group /= 2;
     set_group(a, group);
     a->subs = 1;
+    a->subs_log = 0;
     if (a->group * a->k > 512) return 0; /* more than the four spans of a warp */
     g->parts = (each * a->group + 15) / 16;
     const int bytes = a->group * (a->pitch + 2 * g->inner_pitch) * LINE + 3 * LINE;
@@ -632,7 +683,7 @@ int64_t tiles_bytes(const sti_twostage *t, int64_t count)
 
 bool aligned(const strata_tensor *x)
 {
-    return (uintptr_t)x->data % 16 == 0 && x->stride[0] % 8 == 0;
+    return (uintptr_t)x->data % 16 == 0 && x->stride[0] % 8 == 0 && x->stride[0] < 1 << 22;
 }
 
 void outer_array(args *a, const strata_tensor *x)
@@ -655,8 +706,8 @@ void through(const sti_twostage *t, const void *w1, const void *w2, bool transpo
     a.tiles = b.tiles = (sti_bf16 *)work;
     b.alpha = (float)alpha;
     b.beta = (float)beta;
-    run_stage(t->ctx, a, from, true);
-    run_stage(t->ctx, b, 3 - from, false);
+    run_stage(t->ctx, a, from, true, false);
+    run_stage(t->ctx, b, 3 - from, false, true);
 }
 } // namespace
 
@@ -664,7 +715,8 @@ extern "C" int64_t sti_twostage_sm90_work(const sti_twostage *t, int64_t max_cou
 {
     const bool eights = !((t->p | t->q | t->r | t->s | t->n2 | t->rows | t->cols) & 7);
     const bool power = t->group <= 16 && !(t->group & (t->group - 1));
-    if (t->dtype != STRATA_BF16 || !eights || !power || t->n1 > INT32_MAX / 256 || t->n2 > INT32_MAX / 256) return 0;
+    const bool small = t->n1 * t->q < 1 << 22 && t->rows < 1 << 22 && t->cols < 1 << 22; /* offsets are 32 bits */
+    if (t->dtype != STRATA_BF16 || !eights || !power || !small) return 0;
     int64_t part = 0;
     for (int stage = 1; stage <= 2; stage++) {
         args a = stage_args(t, stage, true), b = stage_args(t, stage, false);
@@ -705,9 +757,9 @@ extern "C" int sti_twostage_sm90_grad(const sti_twostage *t, const void *w1, con
     outer_array(&du, dy);
     outer_array(&g2.a, dy);
     g1.part = g2.part = part;
-    run_stage(t->ctx, u, 1, true);
+    run_stage(t->ctx, u, 1, true, false);
     run_weights(t->ctx, g2, 2, (float *)dw2);
-    run_stage(t->ctx, du, 2, true); /* the middle's gradient takes its place */
+    run_stage(t->ctx, du, 2, true, false); /* the middle's gradient takes its place */
     run_weights(t->ctx, g1, 1, (float *)dw1);
     if (!dx) return 1;
     args b = stage_args(t, 1, false);
@@ -716,6 +768,6 @@ extern "C" int sti_twostage_sm90_grad(const sti_twostage *t, const void *w1, con
     b.alpha = (float)alpha;
     b.beta = (float)beta;
     outer_array(&b, dx);
-    run_stage(t->ctx, b, 1, false);
+    run_stage(t->ctx, b, 1, false, false);
     return 1;
 }
