@@ -59,6 +59,17 @@ template <int COUNT> __device__ __forceinline__ void sti_wgmma_pin(float (&d)[CO
 #pragma unroll
     for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
+/* Between work that shall run under the products and the wait for them: x, which is not negative, depends on that work.
+ * The assembler moves a bare wait above everything that does not touch memory. */
+__device__ __forceinline__ void sti_wgmma_hold(float x)
+{
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.lt.f32 p, %0, 0f00000000;\n"
+                 "@p nanosleep.u32 0;\n"
+                 "}\n" ::"f"(x)
+                 : "memory");
+}
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 

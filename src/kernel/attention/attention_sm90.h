@@ -15,10 +15,13 @@
 extern "C" {
 #endif
 
-/* Whether these kernels take the shape on this type (sti_cuda says whether the device is a Hopper). */
-bool sti_attention_sm90_fits(const sti_attention_shape *shape, int32_t dtype);
+/* Whether the forward takes the shape on this type and device, and the arrays of a call. */
+bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype);
+bool sti_attention_sm90_aligned(const sti_attention_call *c);
 
-/* o and lse, on the context's stream. Needs no workspace. A failure is reported by the next wait. */
+/* o and lse, on the context's stream; the same bits every time. `work`: STI_ATTENTION_SM90_WORK bytes of device memory,
+ * or NULL at a few percent of the speed. A failure is reported by the next wait. */
+enum { STI_ATTENTION_SM90_WORK = 64 };
 void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_shape *shape,
                                 const sti_attention_call *c);
 

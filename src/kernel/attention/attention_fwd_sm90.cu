@@ -1,0 +1,886 @@
+/* Attention forward on Hopper (README.md, "Hopper"): one producer warp streams tiles of K and V through a ring in
+ * shared memory by TMA; every consumer warpgroup owns 64 query rows, forms S = Q K^T by wgmma, and multiplies P, from
+ * registers, with V. The products of one tile run under the exponentials of the next. */
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+#include <type_traits>
+
+#include "backend/cuda/cuda.cuh"
+#include "backend/cuda/tma.cuh"
+#include "backend/cuda/wgmma.cuh"
+#include "kernel/attention/attention_sm90.h"
+
+namespace
+{
+
+enum { MAX_LEVELS = 16, FAR = 1 << 30 };
+
+/* What a launch needs to know. Positions are key indices of the call: index = position - k_pos. */
+struct params {
+    CUtensorMap q, k, v, o;
+    float *lse; /* NULL: not wanted */
+    int64_t lse_batch, lse_head, lse_time;
+    int32_t heads, group, q_time, k_time;
+    int32_t row_tiles, units;     /* of work: row tiles of heads */
+    int32_t bundle, total_heads;  /* heads that run side by side; batch * heads */
+    int32_t *next;                /* units handed out beyond the first of every block; NULL: blocks do one */
+    int32_t causal, delta, reach; /* level 1: row i sees keys from i + delta - reach + 1 */
+    float scale;                  /* of level 1, times log2 e */
+    /* Levels. Depth c, from 1, is the number of levels that cover a pair. */
+    int32_t levels, distance, scaled, varies, values;
+    struct {
+        int32_t size, phase, base; /* block of row i starts at base + (i + phase) / size * size; or the distance */
+        int32_t column, vcolumn;   /* past the level's last column of q and k, of v */
+        float gain;                /* gain[depth] / gain[1] */
+        float ratio;               /* scale of the level / scale of level 1 */
+    } level[MAX_LEVELS];
+};
+
+struct span {
+    int32_t lo, hi; /* [lo, hi) */
+};
+
+/* Keys that row i sees. */
+__device__ __forceinline__ span visible(const params &p, int i)
+{
+    span s;
+    s.lo = p.reach >= FAR ? 0 : max(0, i + p.delta - p.reach + 1);
+    s.hi = p.causal ? i + p.delta + 1 : p.reach >= FAR ? FAR : i + p.delta + p.reach;
+    s.hi = min(s.hi, p.k_time);
+    return s;
+}
+/* Keys that level l > 0 joins with row i, visible or not. */
+__device__ __forceinline__ span covered(const params &p, int l, int i)
+{
+    const int size = p.level[l].size;
+    if (p.distance) return { i + p.delta - size + 1, i + p.delta + size };
+    const int lo = p.level[l].base + (i + p.level[l].phase) / size * size;
+    return { lo, lo + size };
+}
+
+/* Keys that a level covers for all rows of a range, and for some; lane l holds level l (mod MAX_LEVELS). */
+struct alignas(16) cover {
+    span all, some;
+};
+__device__ __forceinline__ cover cover_rows(const params &p, int lane, int first, int last)
+{
+    cover c = { { 0, FAR }, { 0, FAR } };
+    if (lane > 0) c = { { FAR, 0 }, { FAR, 0 } };
+    if (lane > 0 && lane < p.levels) {
+        const span a = covered(p, lane, first), b = covered(p, lane, last);
+        c.all = { b.lo, a.hi };
+        c.some = { a.lo, b.hi };
+    }
+    return c;
+}
+/* Depths that the keys [lo, hi) have with the rows of c: at least `all`, at most `some`. */
+__device__ __forceinline__ void depths(const cover &c, int lo, int hi, int *all, int *some)
+{
+    const uint32_t lanes = (1u << MAX_LEVELS) - 1;
+    const int a = __popc(lanes & __ballot_sync(~0u, c.all.lo <= lo && hi <= c.all.hi));
+    const int b = __popc(lanes & __ballot_sync(~0u, c.some.lo < hi && lo < c.some.hi));
+    *all = hi > lo ? max(a, 1) : 1;
+    *some = hi > lo ? max(b, *all) : 1;
+}
+
+struct work_item {
+    int tile, head; /* head: batch * heads + head */
+};
+/* Bundles of heads one after the other, so that their keys stay in the L2 cache; in a bundle the longest rows first. */
+__device__ __forceinline__ work_item work_of(const params &p, int unit)
+{
+    const int first = unit / (p.bundle * p.row_tiles) * p.bundle, i = unit - first * p.row_tiles;
+    const int heads = min(p.bundle, p.total_heads - first);
+    return { p.row_tiles - 1 - i / heads, first + i % heads };
+}
+
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+template <int COUNT> __device__ __forceinline__ void pin(uint32_t (&d)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) asm volatile("" : "+r"(d[i])::"memory");
+}
+
+enum { PLAIN, KEYS, VALUES };
+
+/* An address whose descriptors are formed here, not kept in registers from earlier on. */
+__device__ __forceinline__ uint32_t here(uint32_t address)
+{
+    asm volatile("" : "+r"(address));
+    return address;
+}
+
+template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_, bool TURNS_ = true> struct config {
+    static constexpr int D = D_, BN = BN_;           /* head dimension; keys of a tile */
+    static constexpr int WGS = WGS_;                 /* consumer warpgroups, 64 rows each */
+    static constexpr int STAGES = STAGES_;           /* of the ring */
+    static constexpr bool LEVELS = LEVELS_ != PLAIN; /* depths differ */
+    static constexpr bool VALUES = LEVELS_ == 2;     /* also of the value columns */
+    static constexpr bool TURNS = TURNS_;            /* warpgroups take turns at the tensor cores */
+    static constexpr int PANELS = D / 64, BM = WGS * 64, THREADS = (WGS + 1) * 128;
+    static constexpr int Q_PANEL = 64 * 128, Q_BYTES = WGS * PANELS * Q_PANEL; /* [warpgroup][panel][row] */
+    static constexpr int KV_PANEL = BN * 128, KV_BYTES = PANELS * KV_PANEL;    /* [panel][key] */
+    static constexpr int BARRIERS = 8 + 4 * STAGES;               /* the ring's, Q's, two units of work and theirs */
+    static constexpr int TAIL_BYTES = LEVELS ? WGS * Q_PANEL : 0; /* [warpgroup][row], 16 columns used */
+    static constexpr int SMEM = Q_BYTES + 2 * STAGES * KV_BYTES + TAIL_BYTES + BARRIERS * 8 +
+                                (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 : 0) + 1024;
+    static constexpr int REGISTERS = WGS == 2 ? 240 : 160, PRODUCER = WGS == 2 ? 24 : 32;
+};
+
+/* Shared memory of a block. */
+template <class C> struct memory {
+    uint32_t q, k, v, tail, bars;
+    int *units;
+    float *ratio;
+    cover *covers; /* [warpgroup][level] */
+    __device__ __forceinline__ memory(unsigned char *raw)
+    {
+        const uint32_t at = sti_smem(raw), base = (at + 1023) & ~1023u;
+        q = base;
+        k = q + C::Q_BYTES;
+        v = k + C::STAGES * C::KV_BYTES;
+        tail = v + C::STAGES * C::KV_BYTES;
+        bars = tail + C::TAIL_BYTES;
+        units = (int *)(raw + (bars - at) + 48);
+        ratio = (float *)(raw + (bars - at) + C::BARRIERS * 8);
+        covers = (cover *)(ratio + C::D);
+    }
+    __device__ __forceinline__ uint32_t q_full() const { return bars; }
+    __device__ __forceinline__ uint32_t q_free() const { return bars + 8; }
+    __device__ __forceinline__ uint32_t unit_full(int s) const { return bars + 16 + 8 * s; }
+    __device__ __forceinline__ uint32_t unit_free(int s) const { return bars + 32 + 8 * s; }
+    __device__ __forceinline__ volatile int *unit(int s) const { return units + s; }
+    __device__ __forceinline__ uint32_t k_full(int s) const { return bars + 64 + 8 * s; }
+    __device__ __forceinline__ uint32_t k_free(int s) const { return bars + 64 + 8 * (C::STAGES + s); }
+    __device__ __forceinline__ uint32_t v_full(int s) const { return bars + 64 + 8 * (2 * C::STAGES + s); }
+    __device__ __forceinline__ uint32_t v_free(int s) const { return bars + 64 + 8 * (3 * C::STAGES + s); }
+};
+template <int STAGES> struct ring {
+    int stage = 0;
+    uint32_t parity = 0;
+    __device__ __forceinline__ void step()
+    {
+        if (++stage == STAGES) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+/* Tiles [lo, hi) of keys for the rows [first, last]. */
+template <class C> __device__ __forceinline__ span tiles_of(const params &p, int first, int last)
+{
+    const int lo = visible(p, first).lo, hi = visible(p, last).hi;
+    if (hi <= lo) return { 0, 0 };
+    return { lo / C::BN, (hi + C::BN - 1) / C::BN };
+}
+
+/* ---- producer --------------------------------------------------------------------------------------------------- */
+
+template <class C> __device__ void produce(const params &p, const memory<C> &m)
+{
+    const int lane = threadIdx.x & 31;
+    const bool leader = lane == 0;
+    ring<C::STAGES> r;
+    ring<2> ru;
+    uint32_t q_parity = 0;
+    for (int unit = blockIdx.x, next;; unit = __shfl_sync(~0u, next, 0)) {
+        sti_mbar_wait(m.unit_free(ru.stage), ru.parity ^ 1);
+        if (leader) {
+            *m.unit(ru.stage) = unit;
+            sti_mbar_arrive(m.unit_full(ru.stage));
+        }
+        ru.step();
+        if (unit >= p.units) break;
+        next = p.next && leader ? atomicAdd(p.next, 1) + gridDim.x : p.units; /* any order gives the same result */
+        const work_item w = work_of(p, unit);
+        const int batch = w.head / p.heads, head = w.head - batch * p.heads, kv_head = head / p.group;
+        const int first = w.tile * C::BM, last = min(first + C::BM, p.q_time) - 1;
+        const span range = tiles_of<C>(p, first, last), keys = { visible(p, first).lo, visible(p, last).hi };
+        cover c;
+        if (C::LEVELS) c = cover_rows(p, lane, first, last);
+        sti_mbar_wait(m.q_free(), q_parity ^ 1);
+        q_parity ^= 1;
+        if (leader) {
+            sti_mbar_expect(m.q_full(), C::Q_BYTES);
+            for (int g = 0; g < C::WGS; g++)
+                for (int x = 0; x < C::PANELS; x++)
+                    sti_tma_load(m.q + (g * C::PANELS + x) * C::Q_PANEL, &p.q, m.q_full(), 64 * x, first + 64 * g, head,
+                                 batch);
+        }
+        for (int n = range.hi - 1; n >= range.lo; n--) {
+            int k_panels = C::PANELS, v_panels = C::PANELS;
+            if (C::LEVELS) {
+                int all, some;
+                depths(c, max(n * C::BN, keys.lo), min(n * C::BN + C::BN, keys.hi), &all, &some);
+                k_panels = (p.level[some - 1].column + 63) / 64;
+                v_panels = (p.level[some - 1].vcolumn + 63) / 64;
+            }
+            sti_mbar_wait(m.k_free(r.stage), r.parity ^ 1);
+            if (leader) {
+                sti_mbar_expect(m.k_full(r.stage), k_panels * C::KV_PANEL);
+                for (int x = 0; x < k_panels; x++)
+                    sti_tma_load(m.k + r.stage * C::KV_BYTES + x * C::KV_PANEL, &p.k, m.k_full(r.stage), 64 * x,
+                                 n * C::BN, kv_head, batch);
+            }
+            sti_mbar_wait(m.v_free(r.stage), r.parity ^ 1);
+            if (leader) {
+                sti_mbar_expect(m.v_full(r.stage), v_panels * C::KV_PANEL);
+                for (int x = 0; x < v_panels; x++)
+                    sti_tma_load(m.v + r.stage * C::KV_BYTES + x * C::KV_PANEL, &p.v, m.v_full(r.stage), 64 * x,
+                                 n * C::BN, kv_head, batch);
+            }
+            r.step();
+        }
+    }
+}
+
+/* ---- consumers -------------------------------------------------------------------------------------------------- */
+
+constexpr float SLACK = 8;
+
+template <class C> struct consumer {
+    static constexpr int NS = C::BN / 2, NO = C::D / 2; /* registers of S and of O */
+    static constexpr int STEPS = C::D / 16;             /* 16 columns each */
+
+    const params &p;
+    const memory<C> &m;
+    int wg, lane, row; /* row: of the thread's first fragment row, within the warpgroup */
+    uint32_t q, slot;  /* the warpgroup's rows of Q; 16 columns of them with a part cleared */
+    float o[NO], s[NS];
+    uint32_t a[C::BN / 4];           /* P */
+    float top[2], sum[2], shrink[2]; /* running maximum (log2 units) and sum; factor that O still needs */
+    span keys, safe;                 /* keys that some row sees; that every row sees */
+    int first;                       /* query row of the warpgroup */
+    ring<C::STAGES> rk, rv;
+    ring<2> ru;
+
+    struct tile {
+        int n, all, some;
+    };
+
+    __device__ __forceinline__ consumer(const params &params_, const memory<C> &memory_) : p(params_), m(memory_)
+    {
+        wg = threadIdx.x / 128 - 1;
+        lane = threadIdx.x & 31;
+        row = (threadIdx.x & 127) / 32 * 16 + lane / 4;
+        q = m.q + wg * C::PANELS * C::Q_PANEL;
+        slot = m.tail + wg * C::Q_PANEL;
+    }
+
+    __device__ __forceinline__ tile classify(int n) const
+    {
+        tile t = { n, 1, 1 };
+        if (C::LEVELS)
+            depths(m.covers[wg * MAX_LEVELS + lane % MAX_LEVELS], max(n * C::BN, keys.lo),
+                   min(n * C::BN + C::BN, keys.hi), &t.all, &t.some);
+        return t;
+    }
+    __device__ __forceinline__ float gain(const tile &t) const
+    {
+        return C::LEVELS && p.varies ? p.scale * p.level[t.all - 1].gain : p.scale;
+    }
+    __device__ __forceinline__ int columns(int depth) const { return C::LEVELS ? p.level[depth - 1].column : C::D; }
+    __device__ __forceinline__ int value_columns(int depth) const
+    {
+        return C::VALUES ? p.level[depth - 1].vcolumn : C::D;
+    }
+    __device__ __forceinline__ void sync() const { sti_bar_sync(1 + C::WGS + wg, 128); }
+    __device__ __forceinline__ void release(uint32_t bar) const
+    {
+        __syncwarp();
+        if (lane == 0) sti_mbar_arrive(bar);
+    }
+    __device__ __forceinline__ void take_turn() const
+    {
+        if (C::TURNS) sti_bar_sync(1 + wg, 256);
+    }
+    __device__ __forceinline__ void pass_turn() const
+    {
+        if (C::TURNS) sti_bar_arrive(1 + (wg + 1) % C::WGS, 256);
+    }
+
+    /* f(N) for the constant N that n is, 1 .. STEPS: widths of products are constants. Plain kernels know one. */
+    template <int N, class F> __device__ __forceinline__ void each(int n, F f)
+    {
+        if constexpr (N >= STEPS)
+            f(std::integral_constant<int, STEPS>());
+        else if constexpr (!C::LEVELS)
+            each<STEPS>(n, f);
+        else if (n == N)
+            f(std::integral_constant<int, N>());
+        else
+            each<N + 1>(n, f);
+    }
+
+    /* ---- scores -------------------------------------------------------------------------------------------------- */
+
+    /* Columns [lo, hi) of the 16-column group `group` of Q to the slot, zero elsewhere. */
+    __device__ __forceinline__ void fill_slot(int group, int lo, int hi) const
+    {
+        const int t = threadIdx.x & 127, r = t / 2, x = group * 16 + t % 2 * 8;
+        uint4 w = *(const uint4 *)__cvta_shared_to_generic(q + group / 4 * C::Q_PANEL +
+                                                           sti_swizzle(r, group % 4 * 2 + t % 2));
+        uint32_t *h = (uint32_t *)&w;
+        sync(); /* products that read the slot are complete */
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int y = x + 2 * e;
+            h[e] &= (y >= lo && y < hi ? 0xffffu : 0u) | (y + 1 >= lo && y + 1 < hi ? 0xffff0000u : 0u);
+        }
+        *(uint4 *)__cvta_shared_to_generic(slot + sti_swizzle(r, t % 2)) = w;
+        sti_fence_async();
+        sync();
+    }
+    /* The last 16 columns of Q that a depth uses, cut at its end. */
+    __device__ __forceinline__ uint64_t last_step(int depth) const
+    {
+        const int end = columns(depth), group = (end - 1) / 16;
+        if (end % 16 == 0) return sti_wgmma_k(q + group / 4 * C::Q_PANEL + group % 4 * 32);
+        fill_slot(group, group * 16, end);
+        return sti_wgmma_k(slot);
+    }
+    /* S (+)= Q K^T over N groups of columns, of which `last` is the last of Q; 0 in `add`: overwrites. */
+    template <int N> __device__ __forceinline__ void issue_scores(uint32_t k, uint64_t last, int32_t add)
+    {
+        const uint64_t x = sti_wgmma_k(here(q)), y = sti_wgmma_k(here(k));
+        sti_wgmma_pin(s);
+        sti_wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            sti_wgmma_ss<C::BN, 0, 0>(s,
+                                      C::LEVELS && i == N - 1 ? last : sti_wgmma_at(x, i / 4 * C::Q_PANEL + i % 4 * 32),
+                                      sti_wgmma_at(y, i / 4 * C::KV_PANEL + i % 4 * 32), i > 0 ? 1 : add);
+        sti_wgmma_commit();
+    }
+    template <int N> __device__ __forceinline__ void scores_of(uint32_t k, uint64_t last, int32_t add)
+    {
+        issue_scores<N>(k, last, add);
+        sti_wgmma_wait<0>();
+        sti_wgmma_pin(s);
+    }
+    /* All columns of a depth, complete on return. */
+    __device__ __forceinline__ void scores(uint32_t k, int depth, int32_t add)
+    {
+        if (!C::LEVELS) return scores_of<STEPS>(k, 0, add);
+        const uint64_t last = last_step(depth);
+        each<1>((columns(depth) + 15) / 16, [&](auto n) { scores_of<decltype(n)::value>(k, last, add); });
+    }
+    /* S where a level does not cover, cleared. */
+    __device__ __forceinline__ void clear_scores(int l, int n)
+    {
+        const span x = covered(p, l, first + row), y = covered(p, l, first + row + 8);
+#pragma unroll
+        for (int i = 0; i < NS; i++) {
+            const int key = n * C::BN + i / 4 * 8 + lane % 4 * 2 + i % 2;
+            const span r = i & 2 ? y : x;
+            if (key < r.lo || key >= r.hi) s[i] = 0;
+        }
+    }
+    /* S of a tile whose depth varies: the deepest level first, cleared where it does not cover before the next. */
+    __device__ __forceinline__ void scores_mixed(uint32_t k, const tile &t)
+    {
+        const uint64_t y = sti_wgmma_k(k);
+        int32_t add = 0;
+        for (int l = t.some - 1; l >= t.all; l--) {
+            const int lo = columns(l), hi = columns(l + 1);
+            for (int i = lo / 16; i * 16 < hi; i++) {
+                fill_slot(i, lo, hi);
+                sti_wgmma_pin(s);
+                sti_wgmma_fence();
+                sti_wgmma_ss<C::BN, 0, 0>(s, sti_wgmma_k(slot), sti_wgmma_at(y, i / 4 * C::KV_PANEL + i % 4 * 32), add);
+                sti_wgmma_commit();
+                sti_wgmma_wait<0>();
+                sti_wgmma_pin(s);
+                add = 1;
+            }
+            clear_scores(l, t.n);
+        }
+        scores(k, t.all, add);
+        if (!p.varies) return;
+        for (int l = t.all; l < t.some; l++) {
+            const span x = covered(p, l, first + row), z = covered(p, l, first + row + 8);
+            const float by = p.level[l].gain / p.level[l - 1].gain;
+#pragma unroll
+            for (int i = 0; i < NS; i++) {
+                const int key = t.n * C::BN + i / 4 * 8 + lane % 4 * 2 + i % 2;
+                const span r = i & 2 ? z : x;
+                if (key >= r.lo && key < r.hi) s[i] *= by;
+            }
+        }
+    }
+
+    /* S becomes P = exp2(gain S - top), with `shrink` what O (and sum) must be multiplied by; true when that is not 1.
+     */
+    __device__ __forceinline__ bool softmax(const tile &t)
+    {
+        const int begin = t.n * C::BN;
+        if (begin + C::BN > safe.hi || begin < safe.lo) {
+            const span x = visible(p, first + row), y = visible(p, first + row + 8);
+#pragma unroll
+            for (int i = 0; i < NS; i++) {
+                const int key = begin + i / 4 * 8 + lane % 4 * 2 + i % 2;
+                const span r = i & 2 ? y : x;
+                if (key < r.lo || key >= r.hi) s[i] = -INFINITY;
+            }
+        }
+        const float by = gain(t);
+        float part[4] = { s[0], s[1], s[2], s[3] }, most[2], add[4] = { 0, 0, 0, 0 }, from[2]; /* short chains */
+#pragma unroll
+        for (int i = 4; i < NS; i++) part[i % 4] = fmaxf(part[i % 4], s[i]);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            most[i] = fmaxf(part[2 * i], part[2 * i + 1]);
+            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 1));
+            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 2)) * by;
+        }
+        /* While no maximum of the warp grows by more than 2^8 the old one serves: P stays below 2^8 */
+        const bool grow = __any_sync(~0u, most[0] > top[0] + SLACK || most[1] > top[1] + SLACK);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float next = grow ? fmaxf(top[i], most[i]) : top[i];
+            from[i] = next == -INFINITY ? 0 : next; /* no key so far */
+            shrink[i] = exp2_fast(top[i] - from[i]);
+            top[i] = next;
+        }
+#pragma unroll
+        for (int i = 0; i < NS; i++) {
+            s[i] = exp2_fast(fmaf(s[i], by, -from[i / 2 & 1]));
+            add[i % 4] += s[i];
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++) sum[i] = (grow ? sum[i] * shrink[i] : sum[i]) + (add[2 * i] + add[2 * i + 1]);
+        return grow;
+    }
+    __device__ __forceinline__ void pack()
+    {
+#pragma unroll
+        for (int i = 0; i < C::BN / 16; i++) sti_wgmma_pack(a + 4 * i, s, i);
+    }
+    __device__ __forceinline__ void rescale()
+    {
+        __syncwarp(); /* a branch, not 64 predicated instructions */
+#pragma unroll
+        for (int i = 0; i < NO; i++) o[i] *= shrink[i / 2 & 1];
+    }
+
+    /* ---- values -------------------------------------------------------------------------------------------------- */
+
+    /* O += P V over N groups of value columns. */
+    template <int N> __device__ __forceinline__ void issue_values(uint32_t v)
+    {
+        const uint64_t b = sti_wgmma_mn(here(v), C::KV_PANEL);
+        sti_wgmma_pin(o);
+        pin(a);
+        sti_wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < C::BN / 16; k++) sti_wgmma_rs<16 * N, 1>(o, a + 4 * k, sti_wgmma_at(b, 2048 * k), 1);
+        sti_wgmma_commit();
+    }
+    /* All value columns of a depth, complete on return. */
+    __device__ __forceinline__ void values(uint32_t v, int depth)
+    {
+        if constexpr (!C::VALUES) {
+            issue_values<STEPS>(v);
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(o);
+            pin(a);
+        } else { /* any number of columns: panels of 64 on the side, and the wanted columns added */
+            const int end = value_columns(depth) - lane % 4 * 2;
+#pragma unroll
+            for (int half = 0; half < C::PANELS; half++) {
+                float x[32];
+                const uint64_t b = sti_wgmma_mn(here(v) + half * C::KV_PANEL, C::KV_PANEL);
+                pin(a);
+                sti_wgmma_fence();
+#pragma unroll
+                for (int k = 0; k < C::BN / 16; k++)
+                    sti_wgmma_rs<64, 1>(x, a + 4 * k, sti_wgmma_at(b, 2048 * k), k > 0);
+                sti_wgmma_commit();
+                sti_wgmma_wait<0>();
+                sti_wgmma_pin(x);
+                pin(a);
+#pragma unroll
+                for (int i = 0; i < 32; i++)
+                    if (64 * half + i / 4 * 8 + i % 2 < end) o[32 * half + i] += x[i];
+            }
+        }
+    }
+    /* Values of a tile whose depth varies, one depth after the other. */
+    __device__ __forceinline__ void values_mixed(uint32_t v, const tile &t)
+    {
+        uint32_t whole[C::BN / 4];
+#pragma unroll
+        for (int i = 0; i < C::BN / 4; i++) whole[i] = a[i];
+        for (int d = t.all; d <= t.some; d++) {
+            span in[2] = { { -FAR, FAR }, { -FAR, FAR } }, out[2] = { { 0, 0 }, { 0, 0 } };
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                if (d > 1) in[i] = covered(p, d - 1, first + row + 8 * i);
+                if (d < t.some) out[i] = covered(p, d, first + row + 8 * i);
+            }
+#pragma unroll
+            for (int i = 0; i < C::BN / 4; i++) { /* only the pairs of this depth */
+                const int key = t.n * C::BN + i / 2 * 8 + lane % 4 * 2;
+                const span x = in[i & 1], y = out[i & 1];
+                uint32_t keep = ~0u;
+                if (key < x.lo || key >= x.hi || (key >= y.lo && key < y.hi)) keep = 0xffff0000u;
+                if (key + 1 < x.lo || key + 1 >= x.hi || (key + 1 >= y.lo && key + 1 < y.hi)) keep &= 0xffffu;
+                a[i] = whole[i] & keep;
+            }
+            values(v, d);
+        }
+    }
+    __device__ __forceinline__ void finish_values(const tile &t)
+    {
+        const uint32_t v = m.v + rv.stage * C::KV_BYTES;
+        sti_mbar_wait(m.v_full(rv.stage), rv.parity);
+        if (C::VALUES && t.all != t.some)
+            values_mixed(v, t);
+        else
+            values(v, t.all);
+        release(m.v_free(rv.stage));
+        rv.step();
+    }
+    __device__ __forceinline__ void begin_scores(const tile &u)
+    {
+        const uint32_t k = m.k + rk.stage * C::KV_BYTES;
+        sti_mbar_wait(m.k_full(rk.stage), rk.parity);
+        if (C::LEVELS && u.all != u.some)
+            scores_mixed(k, u);
+        else
+            scores(k, u.all, 0);
+        release(m.k_free(rk.stage));
+        rk.step();
+    }
+
+    /* ---- tiles --------------------------------------------------------------------------------------------------- */
+
+    /* Tiles from u down to `lo` while their depth stays: scores over N groups of columns under way while tile t's
+     * values are, and both under the exponentials. */
+    template <int N> __device__ __forceinline__ void steady(tile &t, tile &u, int lo)
+    {
+        constexpr int G = C::VALUES ? N : STEPS;
+        const int depth = u.all;
+        const uint64_t last = C::LEVELS ? last_step(depth) : 0;
+        do {
+            sti_mbar_wait(m.k_full(rk.stage), rk.parity);
+            take_turn();
+            sti_wgmma_pin(o);
+            pin(a);
+            issue_scores<N>(m.k + rk.stage * C::KV_BYTES, last, 0);
+            sti_mbar_wait(m.v_full(rv.stage), rv.parity);
+            issue_values<G>(m.v + rv.stage * C::KV_BYTES);
+            pass_turn();
+            const tile next = classify(u.n - 1);
+            sti_wgmma_wait<1>();
+            sti_wgmma_pin(s);
+            release(m.k_free(rk.stage));
+            rk.step();
+            const bool grow = softmax(u);
+            sti_wgmma_hold(sum[0] + sum[1]);
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(o);
+            pin(a);
+            release(m.v_free(rv.stage));
+            rv.step();
+            if (grow) rescale();
+            pack();
+            t = u;
+            u = next;
+        } while (u.n >= lo && (!C::LEVELS || (u.all == depth && u.some == depth)));
+    }
+    /* Which steady loop takes tile u behind tile t, 0: none. With value levels it wants as many whole groups of them.
+     */
+    __device__ __forceinline__ int steady_steps(const tile &t, const tile &u) const
+    {
+        if (!C::LEVELS) return STEPS;
+        if (u.all != u.some) return 0;
+        const int n = (columns(u.all) + 15) / 16;
+        if (!C::VALUES) return n;
+        return t.all == t.some && value_columns(t.all) == 16 * n && value_columns(u.all) == 16 * n ? n : 0;
+    }
+
+    /* Level l of Q times scale_l / scale_1. */
+    __device__ __forceinline__ void scale_q()
+    {
+        for (int i = threadIdx.x & 127; i < 64 * C::D / 8; i += 128) {
+            const int chunk = i % 8, r = i / 8 % 64, x = i / 512;
+            uint4 *at = (uint4 *)__cvta_shared_to_generic(q + x * C::Q_PANEL + sti_swizzle(r, chunk));
+            uint4 w = *at;
+            __nv_bfloat162 *h = (__nv_bfloat162 *)&w;
+            const float *f = m.ratio + x * 64 + chunk * 8;
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                float2 z = __bfloat1622float2(h[e]);
+                z.x *= f[2 * e];
+                z.y *= f[2 * e + 1];
+                h[e] = __float22bfloat162_rn(z);
+            }
+            *at = w;
+        }
+        sti_fence_async();
+        sync();
+    }
+    __device__ __forceinline__ void run();
+    __device__ __forceinline__ void finish(int batch, int head);
+};
+
+template <class C> __device__ __forceinline__ void consumer<C>::run()
+{
+    uint32_t q_parity = 0;
+    if (C::TURNS && wg == C::WGS - 1) sti_bar_arrive(1, 256); /* warpgroup 0 begins */
+    for (;;) {
+        sti_mbar_wait(m.unit_full(ru.stage), ru.parity);
+        const int unit = *m.unit(ru.stage);
+        release(m.unit_free(ru.stage));
+        ru.step();
+        if (unit >= p.units) break;
+        const work_item w = work_of(p, unit);
+        const int batch = w.head / p.heads, head = w.head - batch * p.heads;
+        const int block = w.tile * C::BM;
+        const span range = tiles_of<C>(p, block, min(block + C::BM, p.q_time) - 1);
+        first = block + 64 * wg;
+        const int last = min(first + 64, max(p.q_time, first + 1)) - 1;
+        const span x = visible(p, first), y = visible(p, last);
+        keys = { x.lo, y.hi };
+        safe = { y.lo, x.hi };
+        if (C::LEVELS) {
+            if (lane < MAX_LEVELS) m.covers[wg * MAX_LEVELS + lane] = cover_rows(p, lane, first, last);
+            __syncwarp();
+        }
+#pragma unroll
+        for (int i = 0; i < NO; i++) o[i] = 0;
+        top[0] = top[1] = -INFINITY;
+        sum[0] = sum[1] = 0;
+
+        sti_mbar_wait(m.q_full(), q_parity);
+        q_parity ^= 1;
+        if (C::LEVELS && p.scaled) scale_q();
+        tile t = {}, u = classify(range.hi - 1);
+        for (bool pending = false;; pending = true) { /* t's values are to come, u is next */
+            const int steps = pending && u.n >= range.lo ? steady_steps(t, u) : 0;
+            if (steps > 0) {
+                each<1>(steps, [&](auto n) { steady<decltype(n)::value>(t, u, range.lo); });
+                continue;
+            }
+            if (pending) finish_values(t); /* one product after the other */
+            if (u.n < range.lo) break;
+            take_turn();
+            pass_turn();
+#pragma unroll
+            for (int i = 0; i < NS; i++) s[i] = 0; /* whose registers were free for the values */
+            begin_scores(u);
+            if (softmax(u)) rescale();
+            pack();
+            t = u;
+            u = classify(u.n - 1);
+        }
+        finish(batch, head);
+    }
+}
+
+/* O / sum through the memory of Q, lse straight out. */
+template <class C> __device__ __forceinline__ void consumer<C>::finish(int batch, int head)
+{
+    float by[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        sum[i] += __shfl_xor_sync(~0u, sum[i], 1);
+        sum[i] += __shfl_xor_sync(~0u, sum[i], 2);
+        by[i] = sum[i] > 0 ? 1 / sum[i] : 0;
+        const int r = first + row + 8 * i;
+        if (p.lse && lane % 4 == 0 && r < p.q_time)
+            p.lse[batch * p.lse_batch + head * p.lse_head + r * p.lse_time] =
+                sum[i] > 0 ? (top[i] + __log2f(sum[i])) * 0.69314718056f : -INFINITY;
+    }
+    const int r = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
+    sync(); /* nobody reads Q any more */
+#pragma unroll
+    for (int i = 0; i < C::D / 16; i++) {
+        uint32_t f[4];
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            f[e] = sti_pack_bf16(o[8 * i + 2 * e] * by[e & 1], o[8 * i + 2 * e + 1] * by[e & 1]);
+        sti_stmatrix(q + i / 4 * C::Q_PANEL + sti_swizzle(r, i % 4 * 2 + lane / 16), f);
+    }
+    sti_fence_async();
+    sti_bar_sync(1 + C::WGS + wg, 128);
+    if ((threadIdx.x & 127) == 0) {
+        for (int x = 0; x < C::PANELS; x++) sti_tma_store(&p.o, q + x * C::Q_PANEL, 64 * x, first, head, batch);
+        sti_tma_store_commit();
+        sti_tma_store_wait_read<0>();
+        sti_mbar_arrive(m.q_free());
+    }
+}
+
+template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(const __grid_constant__ params p)
+{
+    extern __shared__ unsigned char raw[];
+    const memory<C> m(raw);
+    if (threadIdx.x == 0) {
+        sti_tma_prefetch(&p.q);
+        sti_tma_prefetch(&p.k);
+        sti_tma_prefetch(&p.v);
+        sti_tma_prefetch(&p.o);
+        sti_mbar_init(m.q_full(), 1);
+        sti_mbar_init(m.q_free(), C::WGS);
+        for (int s = 0; s < 2; s++) {
+            sti_mbar_init(m.unit_full(s), 1);
+            sti_mbar_init(m.unit_free(s), 4 * C::WGS);
+        }
+        for (int s = 0; s < C::STAGES; s++) {
+            sti_mbar_init(m.k_full(s), 1);
+            sti_mbar_init(m.v_full(s), 1);
+            sti_mbar_init(m.k_free(s), 4 * C::WGS);
+            sti_mbar_init(m.v_free(s), 4 * C::WGS);
+        }
+        sti_mbar_init_fence();
+    }
+    if (C::LEVELS && threadIdx.x < C::D) {
+        int l = 0;
+        while (p.level[l].column <= (int)threadIdx.x) l++;
+        m.ratio[threadIdx.x] = p.level[l].ratio;
+    }
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        sti_registers_shrink<C::PRODUCER>();
+        if (threadIdx.x < 32) produce<C>(p, m);
+    } else {
+        sti_registers_grow<C::REGISTERS>();
+        consumer<C>(p, m).run();
+    }
+}
+
+template <class C> cudaError_t launch(params *p, const sti_attention_call *c, int sms, cudaStream_t stream)
+{
+    static const cudaError_t raised =
+        cudaFuncSetAttribute(forward<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, C::SMEM);
+    if (raised != cudaSuccess) return raised;
+    const int64_t heads = p->heads, kv_heads = heads / p->group;
+    const int64_t q_size[4] = { c->batch, heads, c->q_time, C::D }, k_size[4] = { c->batch, kv_heads, c->k_time, C::D };
+    struct {
+        CUtensorMap *map;
+        const sti_attention_array *from;
+        const int64_t *size;
+        int rows;
+    } maps[4] = { { &p->q, &c->q, q_size, 64 },
+                  { &p->k, &c->k, k_size, C::BN },
+                  { &p->v, &c->v, k_size, C::BN },
+                  { &p->o, &c->o, q_size, 64 } };
+    for (int i = 0; i < 4; i++) {
+        const sti_attention_array *x = maps[i].from;
+        const int64_t stride[3] = { x->batch, x->head, x->time };
+        if (!sti_tma_map(maps[i].map, x->data, 2, maps[i].size, stride, maps[i].rows, 64, true))
+            return cudaErrorInvalidValue;
+    }
+    p->row_tiles = (p->q_time + C::BM - 1) / C::BM;
+    p->total_heads = (int)(c->batch * heads);
+    const int64_t bytes = p->total_heads / p->group * 4 * C::D * c->k_time, bundles = STI_MAX(1, bytes / (28 << 20));
+    p->bundle = (int32_t)STI_MIN((p->total_heads + bundles - 1) / bundles, p->total_heads);
+    p->units = p->total_heads * p->row_tiles;
+    p->next = p->units > sms ? (int32_t *)c->work : NULL;
+    const int grid = p->next ? sms : p->units;
+    if (p->next) {
+        const cudaError_t e = cudaMemsetAsync(p->next, 0, sizeof *p->next, stream);
+        if (e != cudaSuccess) return e;
+    }
+    forward<C><<<grid, C::THREADS, C::SMEM, stream>>>(*p);
+    return cudaPeekAtLastError();
+}
+
+/* Saturates far beyond every length. */
+int32_t near(int64_t x)
+{
+    return (int32_t)STI_MAX(-(int64_t)FAR, STI_MIN(x, (int64_t)FAR));
+}
+
+/* The launch's view of shape and call; returns the kind of kernel. */
+int describe(const sti_attention_shape *shape, const sti_attention_call *c, params *p)
+{
+    const sti_attention_part *part = &shape->part[0];
+    p->lse = (float *)c->lse.data;
+    p->lse_batch = c->lse.batch;
+    p->lse_head = c->lse.head;
+    p->lse_time = c->lse.time;
+    p->heads = (int32_t)shape->heads;
+    p->group = (int32_t)(shape->heads / shape->kv_heads);
+    p->q_time = (int32_t)c->q_time;
+    p->k_time = (int32_t)c->k_time;
+    p->causal = shape->causal;
+    p->delta = near(c->q_pos - c->k_pos);
+    p->reach = near(part->level[0].reach);
+    p->levels = part->levels;
+    p->distance = !part->blocks;
+    p->scale = (float)(part->level[0].scale * part->gain[1] * 1.4426950408889634);
+    int32_t column = 0, vcolumn = 0;
+    p->scaled = p->varies = p->values = 0;
+    for (int l = 0; l < part->levels; l++) {
+        const sti_attention_level *from = &part->level[l];
+        column += from->rank;
+        vcolumn += from->vrank;
+        p->level[l].column = column;
+        p->level[l].vcolumn = vcolumn;
+        p->level[l].gain = (float)(part->gain[l + 1] / part->gain[1]);
+        p->level[l].ratio = (float)(from->scale / part->level[0].scale);
+        p->scaled |= p->level[l].ratio != 1;
+        p->varies |= p->level[l].gain != 1;
+        p->values |= l > 0 && from->vrank > 0;
+        const int64_t size = STI_MAX(STI_MIN(from->reach, (int64_t)FAR), (int64_t)1);
+        p->level[l].size = (int32_t)size;
+        p->level[l].phase = (int32_t)(c->q_pos % size);
+        p->level[l].base = near(c->q_pos - c->q_pos % size - c->k_pos);
+    }
+    return p->values ? VALUES : part->levels > 1 ? KEYS : PLAIN;
+}
+
+} // namespace
+
+bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype)
+{
+    const sti_attention_part *part = &shape->part[0];
+    if (sti_cuda_of(ctx)->major != 9 || dtype != STRATA_BF16) return false;
+    if (shape->parts != 1 || shape->alibi || part->offset != 0 || part->levels > MAX_LEVELS) return false;
+    if (shape->d_qk != shape->d_v || (shape->d_qk != 64 && shape->d_qk != 128)) return false;
+    if (shape->heads % shape->kv_heads != 0) return false;
+    int64_t columns = 0, vcolumns = 0;
+    for (int l = 0; l < part->levels; l++) {
+        columns += part->level[l].rank;
+        vcolumns += part->level[l].vrank;
+        if (!(part->gain[l + 1] > 0)) return false; /* the largest product must be the largest score */
+    }
+    return columns == shape->d_qk && vcolumns == shape->d_v && part->level[0].vrank > 0 && part->level[0].scale > 0;
+}
+
+bool sti_attention_sm90_aligned(const sti_attention_call *c)
+{
+    const sti_attention_array *const arrays[] = { &c->q, &c->k, &c->v, &c->o };
+    for (const sti_attention_array *a : arrays)
+        if (((uintptr_t)a->data | (uintptr_t)(a->batch | a->head | a->time) * 2) % 16) return false;
+    return true;
+}
+
+void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_shape *shape,
+                                const sti_attention_call *c)
+{
+    struct sti_cuda *cuda = sti_cuda_of(ctx);
+    params p;
+    const int kind = describe(shape, c, &p);
+    cudaError_t (*run)(params *, const sti_attention_call *, int, cudaStream_t);
+    if (shape->d_qk == 128)
+        run = kind == PLAIN  ? launch<config<128, 128, 2, 2, PLAIN>>
+              : kind == KEYS ? launch<config<128, 128, 2, 2, KEYS>>
+                             : launch<config<128, 128, 2, 2, VALUES>>;
+    else
+        run = kind == PLAIN  ? launch<config<64, 128, 3, 2, PLAIN>>
+              : kind == KEYS ? launch<config<64, 128, 2, 2, KEYS>>
+                             : launch<config<64, 64, 3, 4, VALUES>>;
+    const cudaError_t e = run(&p, c, cuda->sms, cuda->stream);
+    if (e != cudaSuccess) sti_cuda_note(cuda, e, "attention forward (sm90)");
+}
