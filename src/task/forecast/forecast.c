@@ -179,6 +179,9 @@ static strata_status create(sti_task *t, const strata_config *c)
                                .fill = sti_config_int(c, "forecast.fill") != 0,
                                .header = sti_config_int(c, "forecast.header") != 0 };
     STI_TRY(settle(t, c, f));
+    if (f->tokens == STI_FORECAST_VARIATE && !strstr(strata_config_get(c, "model.spec"), "causal=0"))
+        sti_log(t->ctx, STRATA_LOG_WARN,
+                "forecast.tokens=variate, but no mixer has causal=0: a series sees only those before it");
     return restore(t);
 }
 

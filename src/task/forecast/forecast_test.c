@@ -551,6 +551,38 @@ static void refusals(void)
     test_clean();
 }
 
+static char logged[512];
+
+static void log_line(void *user, int32_t level, const char *text)
+{
+    (void)user;
+    (void)level;
+    snprintf(logged, sizeof logged, "%s", text);
+}
+
+/* What is odd but not wrong. */
+static void warnings(void)
+{
+    strata_context *ctx = NULL;
+    const strata_context_config cfg = { .size = STRATA_INIT(strata_context_config), .log = log_line };
+    const char *path = test_path("gaps.csv"), *text = "date,x\n2020-01-01,1\n2020-01-02,2\n2020-01-05,3\n2020-01-05,4\n"
+                                                      "2020-01-06,5\n2020-01-07,6\n2020-01-08,7\n2020-01-09,8\n";
+    sti_task t;
+    CHECK_OK(strata_context_create("threads=1", &cfg, &ctx));
+    test_put(path, text, strlen(text));
+    CHECK_OK(load(ctx, "linear", PAIRS("forecast.lookback", "2", "forecast.horizon", "1", "forecast.split", "last"),
+                  path, STI_TASK_TRAIN, &t));
+    CHECK(strstr(logged, "gaps.csv: 1 rows have the date of the row before, the first in line 5"));
+    sti_task_destroy(&t);
+    strata_config *c = config(ctx, "decoder layers=1 width=8", PAIRS("forecast.tokens", "variate"));
+    CHECK_OK(sti_task_create(ctx, c, &t));
+    CHECK(strstr(logged, "no mixer has causal=0"));
+    sti_task_destroy(&t);
+    strata_config_destroy(c);
+    strata_context_destroy(ctx);
+    test_clean();
+}
+
 /* ---- public data --------------------------------------------------------------------------------------------------
  */
 static void public_data(void)
@@ -580,4 +612,4 @@ static void public_data(void)
 }
 
 TESTS(T(ett_borders), T(patches), T(normalised), T(closed_forms), T(written_out), T(learns), T(variates), T(other_data),
-      T(short_series), T(continues), T(continues_tsf), T(refusals), T(public_data))
+      T(short_series), T(continues), T(continues_tsf), T(refusals), T(warnings), T(public_data))
