@@ -263,7 +263,7 @@ static strata_status read_row(table *t, const sti_panel *p)
     for (int32_t k = 0; k < p->count; k++) {
         const cell c = t->cell[t->column[k]];
         if (sti_is_missing(c.a, c.b))
-            v[k] = NAN;
+            v[k] = (double)NAN;
         else if (!sti_read_number(c.a, c.b, &v[k]))
             return sti_fail(STRATA_E_FORMAT, "line %lld: \"%.*s\" in column \"%.40s\" is no number",
                             (long long)t->lines.number, width(c), c.a, p->series[k].name);
@@ -443,7 +443,7 @@ static strata_status fill(table *t, sti_panel *p)
         sti_heap_free(time);
         return no_memory();
     }
-    for (size_t i = 0; i < (size_t)all * w; i++) v[i] = NAN;
+    for (size_t i = 0; i < (size_t)all * w; i++) v[i] = (double)NAN;
     for (int64_t i = 0; i < all; i++) time[i] = sti_date_add(p->time[0], p->step, i, p->month_end);
     for (size_t i = 0; i < n; i++) {
         const size_t at = (size_t)((t->index[i] - t->index[0]) / step);

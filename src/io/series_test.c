@@ -46,7 +46,7 @@ static void plain_table(void)
                         NULL);
     CHECK_INT(p.count, 2);
     values(&p, 0, "a", 3, VALUES(1, -300, 4));
-    values(&p, 1, "b, in \"K\"", 3, VALUES(2.5, 0.5, NAN));
+    values(&p, 1, "b, in \"K\"", 3, VALUES(2.5, 0.5, (double)NAN));
     CHECK(p.aligned && p.time);
     CHECK_STR(p.time_name, "date");
     CHECK_INT(p.missing, 1);
@@ -70,8 +70,8 @@ static void separators_and_headers(void)
 
     p = parse("1\t\t3\n\t5\t6", NULL); /* no header, empty cells at both ends */
     CHECK_INT(p.count, 3);
-    values(&p, 0, "1", 2, VALUES(1, NAN));
-    values(&p, 1, "2", 2, VALUES(NAN, 5));
+    values(&p, 0, "1", 2, VALUES(1, (double)NAN));
+    values(&p, 1, "2", 2, VALUES((double)NAN, 5));
     values(&p, 2, "3", 2, VALUES(3, 6));
     sti_panel_free(&p);
 
@@ -188,7 +188,7 @@ static void gaps(void)
     refuse(text, &(sti_series_how){ .fill = true }, "line 6: \"2020-01-06\" is no whole number of steps after line 5");
 
     p = parse("date,x\n2020-01-01,1\n2020-01-02,2\n2020-01-05,5\n", &(sti_series_how){ .fill = true });
-    values(&p, 0, "x", 5, VALUES(1, 2, NAN, NAN, 5));
+    values(&p, 0, "x", 5, VALUES(1, 2, (double)NAN, (double)NAN, 5));
     CHECK_INT(p.filled, 2);
     CHECK_INT(p.missing, 2);
     CHECK_STR(date_at(&p, 0, 3), "2020-01-04");
@@ -227,7 +227,7 @@ static void plain_tsf(void)
                        "T1:2002-01-01 00-00-00:1,2.5,?\n# between\nT2:2002-01-02 00-30-00:-1\n";
     sti_panel p = parse(text, NULL);
     CHECK_INT(p.count, 2);
-    values(&p, 0, "T1", 3, VALUES(1, 2.5, NAN));
+    values(&p, 0, "T1", 3, VALUES(1, 2.5, (double)NAN));
     values(&p, 1, "T2", 1, VALUES(-1));
     CHECK(!p.aligned && p.missing == 1);
     CHECK_INT(sti_panel_season(&p), 48);

@@ -120,7 +120,7 @@ static strata_status read_values(tsf *t, const char *a, const char *b, sti_serie
         const char *stop = memchr(p, ',', (size_t)(b - p)), *x = p, *y = stop ? stop : b;
         sti_trim(&x, &y);
         if (x < y && sti_is_missing(x, y))
-            s->value[s->n] = NAN;
+            s->value[s->n] = (double)NAN;
         else if (!sti_read_number(x, y, &s->value[s->n]))
             return sti_fail(STRATA_E_FORMAT, "line %lld: value %lld of series \"%.40s\", \"%.*s\", is no number",
                             (long long)t->lines.number, (long long)s->n + 1, s->name,
