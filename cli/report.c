@@ -20,6 +20,7 @@ typedef struct run {
     double val, best;     /* last and least validation loss, nats; NaN: never measured */
     char *key[MAX_KEYS], *value[MAX_KEYS];
     int nkeys;
+    bool numbers;   /* the loss is a squared error, not nats */
     bool has_model; /* a checkpoint was readable */
     char *spec;
     strata_cost cost;
@@ -52,7 +53,10 @@ static void read_config(run *r)
     free(path);
     char line[4096];
     while (f && r->nkeys < MAX_KEYS && fgets(line, sizeof line, f)) {
-        char *s = line, *eq = strchr(line, '=');
+        char *s = line, *eq = strchr(line, '='), task[64];
+        strata_task_info about = { .size = STRATA_INIT(strata_task_info) };
+        if (sscanf(line, "# task %63s", task) == 1 && strata_task_describe(task, &about) == STRATA_OK)
+            r->numbers = about.numbers != 0;
         while (isspace((unsigned char)*s)) s++;
         if (!eq || *s == '#' || s >= eq) continue;
         char *end = eq, *v = eq + 1;
@@ -279,6 +283,14 @@ static int best_run(const page *p)
     return best;
 }
 
+/* Do all runs have squared errors? */
+static bool of_numbers(const page *p)
+{
+    for (int i = 0; i < p->n; i++)
+        if (!p->runs[i].numbers) return false;
+    return true;
+}
+
 static void lead(const page *p)
 {
     int b = best_run(p);
@@ -289,12 +301,17 @@ static void lead(const page *p)
     const run *r = &p->runs[b];
     (void)fputs("<p class=\"lead\"><strong>", p->f);
     escape(p->f, r->name);
-    (void)fprintf(p->f, "</strong> reaches %.3f nats per token on held-out text, %.3f bits", r->best, r->best / log(2));
+    if (of_numbers(p))
+        (void)fprintf(p->f, "</strong> reaches a squared error of %.4f on held-out data", r->best);
+    else
+        (void)fprintf(p->f, "</strong> reaches %.3f nats per token on held-out text, %.3f bits", r->best,
+                      r->best / log(2));
     int second = -1;
     for (int i = 0; i < p->n; i++)
         if (i != b && isfinite(p->runs[i].best) && (second < 0 || p->runs[i].best < p->runs[second].best)) second = i;
     if (second >= 0) {
-        (void)fprintf(p->f, "; %.3f nats less than <strong>", p->runs[second].best - r->best);
+        (void)fprintf(p->f, of_numbers(p) ? "; %.4f less than <strong>" : "; %.3f nats less than <strong>",
+                      p->runs[second].best - r->best);
         escape(p->f, p->runs[second].name);
         double ratio = p->runs[second].last.flops > 0 ? r->last.flops / p->runs[second].last.flops : 0;
         (void)fputs("</strong>", p->f);
@@ -315,8 +332,11 @@ static void table(const page *p)
 {
     char b[CLI_NUMBER];
     int best = best_run(p);
-    (void)fputs("<div class=\"scroll\"><table>\n<tr><th>run</th><th>best validation<br>nats</th><th>bits</th>"
-                "<th>training<br>nats</th><th>parameters</th><th>tokens</th><th>FLOPs</th><th>time</th>"
+    const bool numbers = of_numbers(p);
+    (void)fprintf(
+        p->f, "<div class=\"scroll\"><table>\n<tr><th>run</th><th>best validation<br>%s</th>%s<th>training<br>%s</th>",
+        numbers ? "squared error" : "nats", numbers ? "" : "<th>bits</th>", numbers ? "squared error" : "nats");
+    (void)fputs("<th>parameters</th><th>tokens</th><th>FLOPs</th><th>time</th>"
                 "<th>tokens/s</th><th>FLOPs<br>per token</th><th>cache bytes<br>per token</th></tr>\n",
                 p->f);
     for (int i = 0; i < p->n; i++) {
@@ -324,11 +344,11 @@ static void table(const page *p)
         (void)fputs("<tr><td>", p->f);
         dot(p->f, i);
         escape(p->f, r->name);
-        if (isfinite(r->best))
-            (void)fprintf(p->f, "</td><td%s>%.4f</td><td%s>%.4f</td>", i == best ? " class=\"best\"" : "", r->best,
-                          i == best ? " class=\"best\"" : "", r->best / log(2));
-        else
-            (void)fputs("</td><td>–</td><td>–</td>", p->f);
+        const char *class = i == best ? " class=\"best\"" : "";
+        (void)snprintf(b, sizeof b, "%.4f", r->best);
+        (void)fprintf(p->f, "</td><td%s>%s</td>", class, isfinite(r->best) ? b : "–");
+        (void)snprintf(b, sizeof b, "%.4f", r->best / log(2));
+        if (!numbers) (void)fprintf(p->f, "<td%s>%s</td>", class, isfinite(r->best) ? b : "–");
         (void)snprintf(b, sizeof b, "%.4f", r->last.loss);
         number_cell(p->f, isfinite(r->last.loss) ? b : "–");
         number_cell(p->f, r->has_model ? cli_si(b, (double)r->cost.params) : "–");
@@ -420,7 +440,7 @@ static void figure(const page *p, const char *caption, curve c, axis a, const ch
     char xlabel[64], title[128];
     plot g = { .title = title,
                .xlabel = xlabel,
-               .ylabel = ylabel[c],
+               .ylabel = c != THROUGHPUT && of_numbers(p) ? "squared error" : ylabel[c],
                .width = wide ? 1000 : 540,
                .height = wide ? 400 : 350,
                .from_zero = c == THROUGHPUT };
@@ -601,9 +621,10 @@ static void write_page(const page *p)
         (void)fputc(' ', p->f);
         escape(p->f, p->runs[i].path);
     }
-    (void)fputs("</code>. Losses are natural logarithms per token; bits are nats / ln 2.</footer>\n</main>\n</body>\n"
-                "</html>\n",
+    (void)fputs(of_numbers(p) ? "</code>. Losses are mean squared errors."
+                              : "</code>. Losses are natural logarithms per token; bits are nats / ln 2.",
                 p->f);
+    (void)fputs("</footer>\n</main>\n</body>\n</html>\n", p->f);
 }
 
 /* ---- command ---------------------------------------------------------------------------------------------------- */

@@ -57,8 +57,8 @@ typedef struct sti_task_class {
     /* Bytes of text that the scored tokens of all windows stand for; 0, or NULL: a token is a byte, or there is none.
      */
     int64_t (*eval_bytes)(const sti_task *t);
-    /* Measures of the task's own over an evaluation (NULL, all four: none). `answers` counts one window, `measure`
-     * appends what came out; whole: also what needs no model, such as baselines. */
+    /* Measures of the task's own over an evaluation (NULL, all four: none). score_answer counts one window,
+     * score_measure appends what came out; whole: also what needs no model, such as baselines. */
     strata_status (*score_create)(const sti_task *t, int64_t time, void **score);
     void (*score_answer)(const sti_task *t, void *score, const sti_task_answer *a);
     strata_status (*score_measure)(const sti_task *t, const void *score, bool whole, strata_measures *m);
