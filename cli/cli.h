@@ -91,6 +91,26 @@ int cli_context(const cli *c, const char *isa, strata_context **out);
 /* Configuration of a task from --config, --model and --set. @return exit code; *out NULL on failure */
 int cli_configure(const cli *c, const strata_context *ctx, const char *task, strata_config **out);
 
+/* ---- training: what the commands that train share -------------------------------------------------------------- */
+/* The files behind the task on the command line, or of task text those of STRATA_DATA or ./data. */
+typedef struct cli_data {
+    const char *const *path;
+    int32_t count;
+    char *found; /* owned (free): the file that nobody named; path may point here, so do not copy the struct */
+} cli_data;
+int cli_find_data(const cli *c, const strata_task_info *about, cli_data *d);
+
+typedef struct cli_progress {
+    bool tty, line_open;
+    const char *label; /* borrowed: stands before the step */
+    double last;       /* when a line was written */
+    double last_val, best_val;
+    strata_progress final;
+} cli_progress;
+void cli_progress_begin(cli_progress *r, const char *label);
+int cli_progress_on(void *user, const strata_progress *p); /* a strata_progress_fn; stops on an interrupt */
+void cli_progress_end(cli_progress *r);
+
 /* ---- output ---------------------------------------------------------------------------------------------------- */
 /* One JSON object on a line: json_begin, fields, json_end. NaN and infinity become null. */
 typedef struct json {
@@ -133,6 +153,6 @@ void cli_ignore_broken_pipe(void);
 
 /* ---- the commands ---------------------------------------------------------------------------------------------- */
 extern const cli_command cmd_train, cmd_eval, cmd_generate, cmd_forecast, cmd_report, cmd_apply, cmd_cost, cmd_inspect,
-    cmd_bench, cmd_doctor, cmd_config, cmd_help, cmd_tokenizer, cmd_import, cmd_export, cmd_version;
+    cmd_compare, cmd_bench, cmd_doctor, cmd_config, cmd_help, cmd_tokenizer, cmd_import, cmd_export, cmd_version;
 
 #endif

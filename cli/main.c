@@ -6,9 +6,9 @@
 #include <string.h>
 
 const cli_command *const cli_commands[] = {
-    &cmd_train,  &cmd_eval,   &cmd_generate, &cmd_forecast, &cmd_tokenizer, &cmd_import,
-    &cmd_export, &cmd_report, &cmd_apply,    &cmd_cost,     &cmd_inspect,   &cmd_bench,
-    &cmd_config, &cmd_doctor, &cmd_help,     &cmd_version,  NULL,
+    &cmd_train,  &cmd_compare, &cmd_eval,   &cmd_generate, &cmd_forecast, &cmd_tokenizer,
+    &cmd_import, &cmd_export,  &cmd_report, &cmd_apply,    &cmd_cost,     &cmd_inspect,
+    &cmd_bench,  &cmd_config,  &cmd_doctor, &cmd_help,     &cmd_version,  NULL,
 };
 
 static int run(int argc, char **argv)

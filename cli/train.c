@@ -51,67 +51,30 @@ static int check_readable(const char *path)
     return CLI_OK;
 }
 
-/* ---- progress --------------------------------------------------------------------------------------------------- */
-typedef struct reporter {
-    bool tty, json;
-    double last, started; /* seconds, of the last line and of the start */
-    double last_val;
-    bool line_open;
-    strata_progress final;
-    double best_val;
-} reporter;
-
-static void clear_line(reporter *r)
+int cli_find_data(const cli *c, const strata_task_info *about, cli_data *d)
 {
-    if (r->line_open) (void)fputs("\r\033[K", stderr);
-    r->line_open = false;
+    const char *command = c->command->name, *task = c->arg[0];
+    *d = (cli_data){ .path = c->arg + 1, .count = c->nargs - 1 };
+    if (!d->count && about->reads_files) {
+        if (strcmp(task, "text") != 0)
+            return cli_fail(CLI_INPUT, "%s: the task %s reads a file: name it after the task", command, task);
+        d->found = default_data();
+        if (!d->found)
+            return cli_fail(CLI_INPUT,
+                            "%s: no data: name text files, or set STRATA_DATA to a folder with .txt, .txt.gz or "
+                            ".txt.zst files (./data is looked at too)",
+                            command);
+        cli_note("data: %s", d->found);
+        d->path = (const char *const *)&d->found;
+        d->count = 1;
+    }
+    int rc = CLI_OK;
+    for (int32_t i = 0; !rc && i < d->count; i++) rc = check_readable(d->path[i]);
+    return rc;
 }
 
-static void print_line(reporter *r, const strata_progress *p)
-{
-    char eta[CLI_NUMBER], rate[CLI_NUMBER], val[CLI_NUMBER] = "";
-    double left = p->tokens_per_s > 0 && p->step > 0
-                      ? (double)p->tokens / (double)p->step * (double)(p->steps - p->step) / p->tokens_per_s
-                      : (double)NAN;
-    if (r->last_val > 0) (void)snprintf(val, sizeof val, "  val %.4f", r->last_val);
-    (void)fprintf(stderr, "%sstep %lld/%lld  loss %.4f%s  %s tokens/s  ETA %s%s", r->tty ? "\r" : "",
-                  (long long)p->step, (long long)p->steps, p->loss, val, cli_si(rate, p->tokens_per_s),
-                  cli_duration(eta, left), r->tty ? "\033[K" : "\n");
-    (void)fflush(stderr);
-    r->line_open = r->tty;
-}
-
-static int on_progress(void *user, const strata_progress *p)
-{
-    reporter *r = user;
-    double now = cli_now();
-    if (p->event == STRATA_EVENT_NOTE && p->text) {
-        clear_line(r);
-        cli_note("%s", p->text);
-    }
-    if (p->event != STRATA_EVENT_STEP && p->event != STRATA_EVENT_EVAL) return cli_interrupted();
-    double old_val = r->final.val_loss;
-    r->final = *p;
-    r->final.text = NULL;
-    if (isfinite(p->val_loss)) {
-        r->last_val = p->val_loss;
-        if (!(r->best_val <= p->val_loss)) r->best_val = p->val_loss;
-    } else {
-        r->final.val_loss = old_val;
-    }
-    bool eval = p->event == STRATA_EVENT_EVAL;
-    if (eval || now - r->last >= (r->tty ? 0.2 : 10)) {
-        r->last = now;
-        print_line(r, p);
-        if (eval && r->tty) {
-            (void)fputc('\n', stderr);
-            r->line_open = false;
-        }
-    }
-    return cli_interrupted();
-}
-
-static void print_summary(const reporter *r, const strata_task_info *about, const char *out, bool as_json)
+/* ---- summary ---------------------------------------------------------------------------------------------------- */
+static void print_summary(const cli_progress *r, const strata_task_info *about, const char *out, bool as_json)
 {
     const strata_progress *p = &r->final;
     char a[CLI_NUMBER], b[CLI_NUMBER];
@@ -151,9 +114,7 @@ static void print_summary(const reporter *r, const strata_task_info *about, cons
 static int run_train(cli *c)
 {
     const char *task = c->arg[0], *out = cli_text(c, "out");
-    const char *const *data = c->arg + 1;
-    int32_t ndata = c->nargs - 1;
-    char *fallback = NULL;
+    cli_data data = { 0 };
     strata_task_info about = { .size = STRATA_INIT(strata_task_info) };
     strata_context *ctx = NULL;
     strata_config *cfg = NULL;
@@ -163,28 +124,14 @@ static int run_train(cli *c)
     if (!rc) rc = cli_status(strata_task_describe(task, &about), CLI_ON_INPUT, NULL);
     if (!rc && about.reads_files) /* a wrong model is said before the data are looked at */
         rc = cli_status(strata_train_check(ctx, cfg), CLI_ON_INPUT, NULL);
-    if (!rc && !ndata && about.reads_files && strcmp(task, "text"))
-        rc = cli_fail(CLI_INPUT, "train: the task %s reads a file: name it after the task", task);
-    if (!rc && !ndata && about.reads_files) {
-        fallback = default_data();
-        if (!fallback)
-            rc = cli_fail(CLI_INPUT, "train: no data: name text files, or set STRATA_DATA to a folder with .txt, "
-                                     ".txt.gz or .txt.zst files (./data is looked at too)");
-        else
-            cli_note("data: %s", fallback);
-        data = (const char *const *)&fallback;
-        ndata = 1;
-    }
-    for (int32_t i = 0; !rc && i < ndata; i++) rc = check_readable(data[i]);
+    if (!rc) rc = cli_find_data(c, &about, &data);
     if (!rc) {
-        reporter r = { .tty = isatty(STDERR_FILENO) != 0,
-                       .best_val = (double)NAN,
-                       .final = { .val_loss = (double)NAN } };
-        r.started = r.last = cli_now();
+        cli_progress r;
+        cli_progress_begin(&r, "");
         cli_catch_interrupts();
         cli_ignore_broken_pipe();
-        strata_status s = strata_train(ctx, cfg, data, ndata, out, on_progress, &r);
-        clear_line(&r);
+        strata_status s = strata_train(ctx, cfg, data.path, data.count, out, cli_progress_on, &r);
+        cli_progress_end(&r);
         rc = s == STRATA_E_INTERRUPTED
                  ? cli_fail(CLI_INTERRUPTED,
                             "interrupted at step %lld; the checkpoint is in %s, continue with the same "
@@ -193,7 +140,7 @@ static int run_train(cli *c)
                  : cli_status(s, CLI_ON_OUTPUT, NULL);
         if (!rc) print_summary(&r, &about, out, cli_flag(c, "json"));
     }
-    free(fallback);
+    free(data.found);
     strata_config_destroy(cfg);
     strata_context_destroy(ctx);
     return rc;

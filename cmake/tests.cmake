@@ -16,8 +16,9 @@ target_link_libraries(isa_probe PRIVATE strata_static strata_flags)
 
 file(GLOB_RECURSE test_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*_test.c ${CMAKE_SOURCE_DIR}/tests/*_test.c)
 list(FILTER test_sources EXCLUDE REGEX "/tests/component/") # templates: tests/tools/component.sh
+file(GLOB cli_test_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cli/*_test.c)
 set(programs "")
-foreach(f ${test_sources})
+foreach(f ${test_sources} ${cli_test_sources})
   get_filename_component(name ${f} NAME_WE)
   add_executable(${name} ${f})
   target_link_libraries(${name} PRIVATE test_support)
@@ -25,6 +26,12 @@ foreach(f ${test_sources})
   # Several programs share the cores: waiting threads must not spin
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "OMP_WAIT_POLICY=passive")
   string(APPEND programs "$<TARGET_FILE:${name}>\n")
+endforeach()
+# cli/NAME_test.c tests the one file cli/NAME.c of the program
+foreach(f ${cli_test_sources})
+  string(REPLACE "_test.c" ".c" file ${f})
+  get_filename_component(name ${f} NAME_WE)
+  target_sources(${name} PRIVATE ${file})
 endforeach()
 file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/tests.list CONTENT "${programs}")
 

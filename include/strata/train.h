@@ -2,7 +2,7 @@
 #define STRATA_TRAIN_H
 /* Configuration, training and evaluation of a task. */
 
-#include <strata/context.h>
+#include <strata/model.h>
 
 STRATA_BEGIN
 
@@ -59,6 +59,7 @@ typedef struct strata_task_info {
     const char *unit;    /* what is scored: "character", "token", "number" */
     int32_t numbers;     /* 1: the loss is a squared error; 0: nats */
     int32_t reads_files; /* 0: the task makes its own data */
+    int32_t measures;    /* 1: an evaluation measures more than the loss */
 } strata_task_info;
 /** @return OK | E_SPEC (no such task; the nearest name) */
 STRATA_API strata_status strata_task_describe(const char *task, strata_task_info *info);
@@ -66,6 +67,11 @@ STRATA_API strata_status strata_task_describe(const char *task, strata_task_info
 /** What strata_train would refuse before it opens the data: the configuration, and the model for its task.
  *  @return OK | E_SPEC | E_UNSUPPORTED | E_MEMORY */
 STRATA_API strata_status strata_train_check(const strata_context *ctx, const strata_config *c);
+
+/** What the configured model costs in training: parameters, and FLOPs per token at the length of the task's sequences
+ *  (where only the data tell that length: at the length known without them). Opens no data.
+ *  @return as strata_train_check */
+STRATA_API strata_status strata_train_cost(const strata_context *ctx, const strata_config *c, strata_cost *cost);
 
 /** Train. Continues from the newest checkpoint of out_dir when train.resume=1.
  *  @param data paths of files (NULL, 0: STRATA_DATA or ./data is not searched: E_INVALID where the task reads files)

@@ -102,7 +102,8 @@ strata_status strata_task_describe(const char *task, strata_task_info *info)
         return sti_fail(STRATA_E_INVALID, "strata_task_describe: no info, or size is not set; use STRATA_INIT");
     const sti_task_class *cls = find(task ? task : "");
     if (!cls) return STRATA_E_SPEC;
-    const strata_task_info i = { info->size, cls->unit, cls->values != NULL, !cls->no_files };
+    const strata_task_info i = { info->size, cls->unit, cls->values != NULL, !cls->no_files,
+                                 cls->score_create != NULL };
     memcpy(info, &i, STI_MIN(info->size, sizeof i));
     return STRATA_OK;
 }
@@ -118,8 +119,22 @@ strata_status strata_train_check(const strata_context *ctx, const strata_config 
     if (!ctx || !c) return sti_fail(STRATA_E_INVALID, "strata_train_check: a NULL argument");
     sti_task task;
     STI_TRY(sti_task_create(ctx, c, &task));
-    strata_status st = sti_run_check(ctx, c, &task);
+    strata_status st = sti_run_check(ctx, c, &task, NULL);
     sti_task_destroy(&task);
+    return st;
+}
+
+strata_status strata_train_cost(const strata_context *ctx, const strata_config *c, strata_cost *cost)
+{
+    strata_cost k = { .size = sizeof k };
+    sti_task task;
+    if (!ctx || !c || !cost || cost->size < sizeof cost->size)
+        return sti_fail(STRATA_E_INVALID, "strata_train_cost: a NULL argument, or size is not set; use STRATA_INIT");
+    STI_TRY(sti_task_create(ctx, c, &task));
+    strata_status st = sti_run_check(ctx, c, &task, &k);
+    sti_task_destroy(&task);
+    k.size = STI_MIN(cost->size, sizeof k);
+    if (st == STRATA_OK) memcpy(cost, &k, k.size);
     return st;
 }
 

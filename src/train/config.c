@@ -10,7 +10,8 @@
 enum { MAX_LINE = 20000, MAX_BYTES = 1 << 20 };
 
 static const sti_key train_keys[] = {
-    { "steps", STI_KEY_INT, "1000", "optimiser steps; 0: until train.flops or train.seconds", 0, 1e15, NULL },
+    { "steps", STI_KEY_INT, "1000", "optimiser steps; 0: until train.tokens, train.flops or train.seconds", 0, 1e15,
+      NULL },
     { "batch", STI_KEY_INT, "8", "sequences per micro-batch", 1, 1 << 20, NULL },
     { "accum", STI_KEY_INT, "1", "micro-batches per step, whose gradients are averaged", 1, 1 << 20, NULL },
     { "lr", STI_KEY_NUM, "3e-3", "learning rate; every tensor multiplies it by its own factor", 0, 1e3, NULL },
@@ -38,6 +39,7 @@ static const sti_key train_keys[] = {
     { "resume", STI_KEY_BOOL, "0", "1: continue from the newest checkpoint of the output directory", 0, 0, NULL },
     { "accept_data", STI_KEY_BOOL, "0", "1: resume although the data or the task's keys changed", 0, 0, NULL },
     { "seconds", STI_KEY_NUM, "0", "stop after this wall time, resumed parts included; 0: no limit", 0, 1e9, NULL },
+    { "tokens", STI_KEY_INT, "0", "stop when this many positions were trained on; 0: no limit", 0, 9e18, NULL },
     { "flops", STI_KEY_NUM, "0", "stop when the training FLOPs reach this; 0: no limit", 0, 1e30, NULL },
 };
 const sti_keys sti_train_keys = STI_KEYS(train_keys);

@@ -269,11 +269,12 @@ static sti_model_size model_size(const strata_config *c, const sti_task *task)
                              .context = task->length };
 }
 
-strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task)
+strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task, strata_cost *cost)
 {
     const sti_model_size size = model_size(c, task);
     sti_model_plan *p = NULL;
     strata_status st = sti_model_plan_create(ctx, strata_config_get(c, "model.spec"), task->vocab, &size, &p);
+    if (st == STRATA_OK && cost) sti_model_cost(p, size.batch, p->graph->time, cost);
     sti_model_plan_destroy(p);
     return st;
 }
@@ -297,22 +298,26 @@ static strata_status plan_run(run *r, const strata_context *ctx)
     r->seed = (uint64_t)sti_config_int(c, "train.seed");
 
     const int64_t steps = sti_config_int(c, "train.steps");
+    const int64_t step_tokens = r->batch * r->accum * r->time, tokens = sti_config_int(c, "train.tokens");
     const double flops = sti_config_num(c, "train.flops");
     r->limit = steps > 0 ? steps : INT64_MAX;
+    if (tokens > 0) r->limit = STI_MIN(r->limit, sti_ceil_div(tokens, step_tokens));
     if (flops > 0) {
-        double n = ceil(flops / ((double)(r->batch * r->accum * r->time) * t->flops_token));
+        double n = ceil(flops / ((double)step_tokens * t->flops_token));
         if (n < (double)r->limit) r->limit = STI_MAX((int64_t)n, 1);
     }
     if (t->plan->graph->params.elements == 0) r->limit = 1; /* there is nothing to train */
     if (r->limit == INT64_MAX && r->max_seconds <= 0)
-        return sti_fail(STRATA_E_SPEC, "train.steps=0 needs train.flops or train.seconds, or the run never ends");
+        return sti_fail(STRATA_E_SPEC,
+                        "train.steps=0 needs train.tokens, train.flops or train.seconds, or the run never ends");
     r->schedule = (sti_schedule){ .lr = sti_config_num(c, "train.lr"),
                                   .min_lr = sti_config_num(c, "train.min_lr"),
                                   .warmup = sti_config_int(c, "train.warmup"),
                                   .steps = r->limit,
                                   .cosine = sti_config_is(c, "train.schedule", "cosine") };
     if (r->schedule.cosine && r->limit == INT64_MAX)
-        return sti_fail(STRATA_E_SPEC, "train.schedule=cosine needs train.steps or train.flops to end at");
+        return sti_fail(STRATA_E_SPEC,
+                        "train.schedule=cosine needs train.steps, train.tokens or train.flops to end at");
     return STRATA_OK;
 }
 

@@ -4,9 +4,9 @@
 
 #include "train/state.h"
 
-/* Plan the configured model for a task that is created; nothing is allocated for it. Shows what is wrong with the spec.
- */
-strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task);
+/* Plan the configured model for a task that is created; nothing is allocated for it. Shows what is wrong with the spec,
+ * and what the model costs (NULL: not wanted). */
+strata_status sti_run_check(const strata_context *ctx, const strata_config *c, const sti_task *task, strata_cost *cost);
 
 /* strata_train, for a task that the caller has created and not loaded. */
 strata_status sti_run_train(const strata_context *ctx, const strata_config *c, sti_task *task, const char *const *data,

@@ -1,5 +1,5 @@
 # Every command explains itself, and the pages hold every command and every kind.
-for c in train eval generate tokenizer import export report apply cost inspect bench config doctor help version; do
+for c in train compare eval generate tokenizer import export report apply cost inspect bench config doctor help version; do
     strata "$c" --help >"$c.txt" || echo "$c --help: $?"
     strata help "$c" | cmp - "$c.txt"
     [ "$(awk 'length > 124' "$c.txt" | grep -vc strata)" = 0 ] || echo "$c: long lines"

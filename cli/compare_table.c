@@ -1,0 +1,405 @@
+/* What the runs of a comparison say. */
+#include "compare.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const compare_axis_name[AXES] = { "tokens", "FLOPs", "seconds" };
+
+typedef struct row { /* of a model, at the learning rate chosen for it */
+    int rate;
+    double rate_loss[COMPARE_RATES]; /* mean over the seeds that did not fail */
+    int rate_failed[COMPARE_RATES];
+    sample loss;
+    double x[AXES];       /* means */
+    sample reading[AXES]; /* losses where the validation curves pass common[axis] */
+    sample measure[COMPARE_MEASURES];
+} row;
+
+struct compare_table {
+    row row[COMPARE_MODELS];
+    bool readable;       /* the schedule is constant: points of a curve are results of shorter runs */
+    double common[AXES]; /* the most that all chosen runs reached */
+    double level;        /* of each interval */
+};
+
+/* ---- choosing and reading --------------------------------------------------------------------------------------- */
+/* The learning rate with the fewest failed seeds, of those the one with the least mean loss. */
+static void choose_rate(const comparison *p, int model, row *r, double *value)
+{
+    r->rate = 0;
+    for (int k = 0; k < p->rates; k++) {
+        int n = 0;
+        for (int s = 0; s < p->seeds; s++) {
+            const compare_run *run = compare_run_of(p, model, k, s);
+            if (!run->failed) value[n++] = run->loss;
+        }
+        r->rate_loss[k] = sample_of(value, n).mean;
+        r->rate_failed[k] = p->seeds - n;
+        int best = r->rate;
+        if (r->rate_failed[k] < r->rate_failed[best] ||
+            (r->rate_failed[k] == r->rate_failed[best] && r->rate_loss[k] < r->rate_loss[best]))
+            r->rate = k;
+    }
+}
+
+static void summarise(const comparison *p, int model, row *r, double *value)
+{
+    double sum[AXES] = { 0 };
+    int n = 0;
+    for (int s = 0; s < p->seeds; s++) {
+        const compare_run *run = compare_run_of(p, model, r->rate, s);
+        if (run->failed) continue;
+        value[n++] = run->loss;
+        for (int a = 0; a < AXES; a++) sum[a] += run->x[a];
+    }
+    r->loss = sample_of(value, n);
+    for (int a = 0; a < AXES; a++) r->x[a] = sum[a] / n;
+    for (int k = 0; k < p->measures; k++) {
+        n = 0;
+        for (int s = 0; s < p->seeds; s++) {
+            double v = compare_run_of(p, model, r->rate, s)->measure[k];
+            if (isfinite(v)) value[n++] = v;
+        }
+        r->measure[k] = sample_of(value, n);
+    }
+}
+
+static void read_curves(const comparison *p, compare_table *t, double *value)
+{
+    for (int a = 0; a < AXES; a++) {
+        t->common[a] = (double)INFINITY;
+        for (int m = 0; m < p->models; m++)
+            for (int s = 0; s < p->seeds; s++) {
+                const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
+                if (!run->failed) t->common[a] = fmin(t->common[a], run->x[a]);
+            }
+        for (int m = 0; m < p->models; m++) {
+            int n = 0;
+            for (int s = 0; s < p->seeds; s++) {
+                const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
+                double v =
+                    run->failed ? (double)NAN : curve_at(run->curve[a], run->curve_loss, run->points, t->common[a]);
+                if (isfinite(v)) value[n++] = v;
+            }
+            t->row[m].reading[a] = sample_of(value, n);
+        }
+    }
+}
+
+compare_table *compare_tabulate(const comparison *p)
+{
+    compare_table *t = calloc(1, sizeof *t);
+    double *value = calloc((size_t)p->seeds, sizeof *value);
+    if (t && value) {
+        const char *schedule = strata_config_get(p->cfg, "train.schedule");
+        t->readable = schedule && !strcmp(schedule, "constant");
+        t->level = 1 - 0.05 / (p->models > 2 ? p->models - 1 : 1);
+        for (int m = 0; m < p->models; m++) {
+            choose_rate(p, m, &t->row[m], value);
+            summarise(p, m, &t->row[m], value);
+        }
+        read_curves(p, t, value);
+    } else {
+        free(t);
+        t = NULL;
+    }
+    free(value);
+    return t;
+}
+
+void compare_table_free(compare_table *t)
+{
+    free(t);
+}
+
+/* ---- verdicts --------------------------------------------------------------------------------------------------- */
+typedef struct verdict {
+    welch w;
+    const char *word, *why; /* "better", "worse", "none"; why only with none */
+} verdict;
+
+/* Of b against a. A win needs an interval without 0 and a difference larger than either spread. */
+static verdict judge(const comparison *p, const sample *a, const sample *b, double level)
+{
+    verdict v = { .word = "none" };
+    bool interval = welch_interval(a, b, level, &v.w);
+    if (a->n < p->seeds || b->n < p->seeds)
+        v.why = a->n + b->n == 0 ? "not measured" : "not known for every seed";
+    else if (!interval)
+        v.why = "one seed has no spread";
+    else if (!(v.w.low > 0 || v.w.high < 0))
+        v.why = "the interval holds 0";
+    else if (fabs(v.w.difference) <= fmax(a->sd, b->sd))
+        v.why = "within the spread of the seeds";
+    else
+        v.word = v.w.difference < 0 ? "better" : "worse";
+    return v;
+}
+
+/* ---- for people ------------------------------------------------------------------------------------------------- */
+/* Width of the first column. */
+static int name_width(const comparison *p)
+{
+    size_t n = sizeof "mean loss by learning rate";
+    for (int m = 0; m < p->models; m++)
+        if (strlen(p->model[m].name) > n) n = strlen(p->model[m].name);
+    return (int)n;
+}
+
+static const char *number(char buf[CLI_NUMBER], double v)
+{
+    if (isfinite(v))
+        (void)snprintf(buf, CLI_NUMBER, fabs(v) < 1000 ? "%.4f" : "%.4g", v);
+    else
+        (void)snprintf(buf, CLI_NUMBER, "-");
+    return buf;
+}
+
+static const char *amount(char buf[CLI_NUMBER], compare_axis axis, double v)
+{
+    if (!isfinite(v)) return "-";
+    if (axis == BY_SECONDS && v < 10)
+        (void)snprintf(buf, CLI_NUMBER, "%.3g s", v);
+    else
+        (void)(axis == BY_SECONDS ? cli_duration(buf, v) : cli_si(buf, v));
+    return buf;
+}
+
+static void put_number(FILE *f, double v)
+{
+    char b[CLI_NUMBER];
+    (void)fprintf(f, " %9s", number(b, v));
+}
+
+static void put_sample(FILE *f, const sample *s)
+{
+    put_number(f, s->mean);
+    put_number(f, s->sd);
+    put_number(f, s->min);
+    put_number(f, s->max);
+}
+
+static void put_models(const comparison *p, const compare_table *t, FILE *f)
+{
+    char b[CLI_NUMBER];
+    (void)fprintf(f, "\n%-*s %10s %11s %8s %8s %12s %8s %5s %9s %9s %9s %9s", name_width(p), "model", "parameters",
+                  "FLOPs/token", "tokens", "FLOPs", "time", "lr", "seeds", "loss", "sd", "min", "max");
+    for (int k = 0; k < p->measures; k++) (void)fprintf(f, " %17s %9s", p->measure[k], "sd");
+    (void)fputc('\n', f);
+    for (int m = 0; m < p->models; m++) {
+        const row *r = &t->row[m];
+        (void)fprintf(f, "%-*s %10lld", name_width(p), p->model[m].name, (long long)p->model[m].params);
+        (void)fprintf(f, " %11s", cli_si(b, p->model[m].flops_token));
+        (void)fprintf(f, " %8s", amount(b, BY_TOKENS, r->x[BY_TOKENS]));
+        (void)fprintf(f, " %8s", amount(b, BY_FLOPS, r->x[BY_FLOPS]));
+        (void)fprintf(f, " %12s", amount(b, BY_SECONDS, r->x[BY_SECONDS]));
+        (void)fprintf(f, " %8.4g %5d", p->rate[r->rate], r->loss.n);
+        put_sample(f, &r->loss);
+        for (int k = 0; k < p->measures; k++) {
+            (void)fprintf(f, " %17s", number(b, r->measure[k].mean));
+            put_number(f, r->measure[k].sd);
+        }
+        (void)fputc('\n', f);
+        if (r->loss.n < p->seeds)
+            (void)fprintf(f, "  %d of %d seeds ended with a loss that is not finite, at every learning rate\n",
+                          p->seeds - r->loss.n, p->seeds);
+    }
+}
+
+static void put_rates(const comparison *p, const compare_table *t, FILE *f)
+{
+    char b[CLI_NUMBER];
+    if (p->rates == 1) return;
+    (void)fprintf(f, "\n%-*s", name_width(p), "mean loss by learning rate");
+    for (int k = 0; k < p->rates; k++) (void)fprintf(f, " %9.4g ", p->rate[k]);
+    (void)fputc('\n', f);
+    for (int m = 0; m < p->models; m++) {
+        const row *r = &t->row[m];
+        (void)fprintf(f, "%-*s", name_width(p), p->model[m].name);
+        for (int k = 0; k < p->rates; k++)
+            (void)fprintf(f, " %9s%c", r->rate_failed[k] ? "failed" : number(b, r->rate_loss[k]),
+                          k == r->rate ? '*' : ' ');
+        (void)fputc('\n', f);
+    }
+    for (int m = 0; m < p->models; m++) {
+        double at = p->rate[t->row[m].rate], low = at, high = at;
+        for (int k = 0; k < p->rates; k++) {
+            low = fmin(low, p->rate[k]);
+            high = fmax(high, p->rate[k]);
+        }
+        if (at <= low || at >= high)
+            (void)fprintf(f, "%s does best at the %s learning rate tried: others may be better\n", p->model[m].name,
+                          at <= low ? "least" : "largest");
+    }
+}
+
+/* The losses of every model in one reading, and what they say against the first. */
+static void put_reading(const comparison *p, const compare_table *t, FILE *f, const sample *of_first, size_t stride)
+{
+    char low[CLI_NUMBER], high[CLI_NUMBER], diff[CLI_NUMBER];
+    (void)fprintf(f, "%-*s %9s %9s %9s %20s  %s\n", name_width(p), "", "loss", "sd", "vs 1", "interval", "verdict");
+    for (int m = 0; m < p->models; m++) {
+        const sample *s = (const sample *)(const void *)((const char *)of_first + (size_t)m * stride);
+        (void)fprintf(f, "%-*s", name_width(p), p->model[m].name);
+        put_number(f, s->mean);
+        put_number(f, s->sd);
+        if (m > 0) {
+            char interval[2 * CLI_NUMBER + 8];
+            verdict v = judge(p, of_first, s, t->level);
+            (void)snprintf(diff, sizeof diff, isfinite(v.w.difference) ? "%+.4f" : "-", v.w.difference);
+            (void)snprintf(interval, sizeof interval, "[%s, %s]", number(low, v.w.low), number(high, v.w.high));
+            (void)fprintf(f, " %9s %20s  %s%s", diff, isfinite(v.w.low) ? interval : "-",
+                          v.why ? "no verdict: " : v.word, v.why ? v.why : "");
+        }
+        (void)fputc('\n', f);
+    }
+}
+
+static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
+{
+    char b[CLI_NUMBER];
+    if (p->best)
+        (void)fputs("\nleast validation loss of each run\n", f);
+    else
+        (void)fprintf(f, "\nat the end, at equal %s\n", compare_axis_name[p->axis]);
+    put_reading(p, t, f, &t->row[0].loss, sizeof t->row[0]);
+    for (int a = 0; a < AXES && t->readable; a++) {
+        if (a == (int)p->axis || !isfinite(t->common[a])) continue;
+        (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount(b, (compare_axis)a, t->common[a]),
+                      a == BY_SECONDS  ? " of training as measured"
+                      : a == BY_TOKENS ? " tokens"
+                                       : "FLOPs");
+        put_reading(p, t, f, &t->row[0].reading[a], sizeof t->row[0]);
+        for (int m = 0; m < p->models; m++)
+            if (t->row[m].reading[a].n < t->row[m].loss.n) {
+                (void)fputs("A curve that begins later has no value there: a smaller train.eval_every gives one.\n", f);
+                break;
+            }
+    }
+    if (!t->readable)
+        (void)fputs("\nOther readings need train.schedule=constant: a cosine ends where the run ends.\n", f);
+    if (p->models < 2) return;
+    (void)fputs("\nIntervals are Welch's for the difference of two means, ", f);
+    if (p->models > 2)
+        (void)fprintf(f, "at %.4g %% each, so that the %d of a block hold together with 95 %%.\n", 100 * t->level,
+                      p->models - 1);
+    else
+        (void)fputs("at 95 %.\n", f);
+    (void)fputs(
+        "better, worse: the interval does not hold 0, and the difference is larger than the sd of either model.\n"
+        "The learning rate of a model is chosen by this validation loss too, from the same list for all.\n",
+        f);
+}
+
+void compare_print(const comparison *p, const compare_table *t, FILE *f)
+{
+    char b[CLI_NUMBER];
+    (void)fprintf(f, "task %s, equal %s: %s for every run, %d seed%s from %lld\n", p->task, compare_axis_name[p->axis],
+                  amount(b, p->axis, p->budget), p->seeds, p->seeds > 1 ? "s" : "", (long long)p->first_seed);
+    (void)fprintf(f, "loss: validation, %s%s; lower is better\n", p->about.numbers ? "squared error per " : "nats per ",
+                  p->about.unit);
+    if (p->measures)
+        (void)fprintf(f, "other columns: as strata eval%s measures them on the %s checkpoint\n",
+                      p->best ? " --best" : "", p->best ? "best" : "last");
+    for (int i = 0; i < p->models; i++) (void)fprintf(f, "%s = %s\n", p->model[i].name, p->model[i].spec);
+    put_models(p, t, f);
+    put_rates(p, t, f);
+    put_verdicts(p, t, f);
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------------------------- */
+static void json_sample(json *j, const char *name, const sample *s)
+{
+    char key[64];
+    const double value[] = { s->mean, s->sd, s->min, s->max };
+    static const char *const part[] = { "", "_sd", "_min", "_max" };
+    for (size_t i = 0; i < sizeof value / sizeof *value; i++) {
+        (void)snprintf(key, sizeof key, "%s%s", name, part[i]);
+        json_num(j, key, value[i]);
+    }
+}
+
+static void json_run(const comparison *p, int m, int k, int s, FILE *f)
+{
+    const compare_run *r = compare_run_of(p, m, k, s);
+    json j = json_begin(f);
+    json_text(&j, "kind", "run");
+    json_text(&j, "run", compare_run_name(r));
+    json_int(&j, "model", m + 1);
+    json_num(&j, "lr", p->rate[k]);
+    json_int(&j, "seed", p->first_seed + s);
+    json_num(&j, "loss", r->failed ? (double)NAN : r->loss);
+    json_int(&j, "failed", r->failed);
+    json_num(&j, "tokens", r->x[BY_TOKENS]);
+    json_num(&j, "flops", r->x[BY_FLOPS]);
+    json_num(&j, "seconds", r->x[BY_SECONDS]);
+    for (int i = 0; i < p->measures; i++) json_num(&j, p->measure[i], r->measure[i]);
+    json_end(&j);
+}
+
+static void json_model(const comparison *p, const compare_table *t, int m, FILE *f)
+{
+    static const char *const at[AXES] = { "at_tokens", "at_flops", "at_seconds" };
+    static const char *const loss[AXES] = { "loss_at_tokens", "loss_at_flops", "loss_at_seconds" };
+    const row *r = &t->row[m];
+    json j = json_begin(f);
+    json_text(&j, "kind", "model");
+    json_int(&j, "model", m + 1);
+    json_text(&j, "name", p->model[m].name);
+    json_text(&j, "spec", p->model[m].spec);
+    json_text(&j, "task", p->task);
+    json_text(&j, "equal", compare_axis_name[p->axis]);
+    json_num(&j, "budget", p->budget);
+    json_int(&j, "params", p->model[m].params);
+    json_num(&j, "flops_per_token", p->model[m].flops_token);
+    json_num(&j, "tokens", r->x[BY_TOKENS]);
+    json_num(&j, "flops", r->x[BY_FLOPS]);
+    json_num(&j, "seconds", r->x[BY_SECONDS]);
+    json_nums(&j, "lrs", p->rate, p->rates);
+    json_nums(&j, "loss_by_lr", r->rate_loss, p->rates);
+    json_num(&j, "lr", p->rate[r->rate]);
+    json_int(&j, "seeds", r->loss.n);
+    json_int(&j, "failed", p->seeds - r->loss.n);
+    json_sample(&j, "loss", &r->loss);
+    for (int a = 0; a < AXES && t->readable; a++) {
+        json_num(&j, at[a], t->common[a]);
+        json_sample(&j, loss[a], &r->reading[a]);
+    }
+    for (int k = 0; k < p->measures; k++) json_sample(&j, p->measure[k], &r->measure[k]);
+    json_end(&j);
+}
+
+static void json_verdict(const comparison *p, const compare_table *t, int m, int axis, FILE *f)
+{
+    static const char *const at[AXES + 1] = { "tokens", "flops", "seconds", "end" };
+    const row *a = &t->row[0], *b = &t->row[m];
+    verdict v = axis == AXES ? judge(p, &a->loss, &b->loss, t->level)
+                             : judge(p, &a->reading[axis], &b->reading[axis], t->level);
+    json j = json_begin(f);
+    json_text(&j, "kind", "verdict");
+    json_int(&j, "model", m + 1);
+    json_int(&j, "against", 1);
+    json_text(&j, "at", at[axis]);
+    json_num(&j, "difference", v.w.difference);
+    json_num(&j, "low", v.w.low);
+    json_num(&j, "high", v.w.high);
+    json_num(&j, "dof", v.w.dof);
+    json_num(&j, "level", t->level);
+    json_text(&j, "verdict", v.word);
+    json_text(&j, "why", v.why);
+    json_end(&j);
+}
+
+void compare_print_json(const comparison *p, const compare_table *t, FILE *f)
+{
+    for (int m = 0; m < p->models; m++)
+        for (int k = 0; k < p->rates; k++)
+            for (int s = 0; s < p->seeds; s++) json_run(p, m, k, s, f);
+    for (int m = 0; m < p->models; m++) json_model(p, t, m, f);
+    for (int m = 1; m < p->models; m++) {
+        json_verdict(p, t, m, AXES, f);
+        for (int a = 0; a < AXES && t->readable; a++) json_verdict(p, t, m, a, f);
+    }
+}

@@ -1,0 +1,31 @@
+#ifndef STATISTICS_H
+#define STATISTICS_H
+/* What a handful of runs says: means, spreads, and an interval for the difference of two means. Needs libc only. */
+
+#include <stdbool.h>
+
+typedef struct sample {
+    int n;
+    double mean, min, max;
+    double sd; /* standard deviation with n - 1; NaN for n < 2 */
+} sample;
+/* All NaN for n = 0. */
+sample sample_of(const double *x, int n);
+
+/* P(T <= t) of Student's t with `dof` > 0 degrees of freedom, not necessarily whole. */
+double student_cdf(double t, double dof);
+/* The t with P(T <= t) = p, 0 < p < 1. */
+double student_quantile(double p, double dof);
+
+/* Interval for the difference of two means whose spreads may differ (Welch 1947), with the degrees of freedom of
+ * Satterthwaite. */
+typedef struct welch {
+    double difference, low, high, dof; /* mean of b less that of a */
+} welch;
+/* `level` of confidence, 0.95. false: a sample has less than two values, only `difference` is set. */
+bool welch_interval(const sample *a, const sample *b, double level, welch *out);
+
+/* The curve (x ascending, positive) at `x0`: linear in log x between its points, NaN outside of them. */
+double curve_at(const double *x, const double *y, int n, double x0);
+
+#endif
