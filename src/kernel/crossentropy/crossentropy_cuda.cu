@@ -1,6 +1,7 @@
 /* Cross-entropy on a device: forward reads the logits once (maximum and sum of exponentials together), backward reads
  * them once more and writes their gradients, in place where the planner gives both the same memory. A row belongs to a
- * block, or to a warp when it is short. Targets cannot be checked here: whoever uploads them has (trainer, evaluation).
+ * block, a short one to a warp or 8 threads. Targets cannot be checked here: whoever uploads them has (trainer,
+ * evaluation).
  */
 #include <float.h>
 
@@ -9,9 +10,8 @@
 
 namespace
 {
-constexpr int WIDE = 256, NARROW = 32, BLOCK = 256; /* threads of a long row, of a short one, of a block of those */
-constexpr int64_t SHORT = 1024;                     /* elements of the longest short row */
-constexpr int AHEAD = 4;                            /* 16-byte loads in flight for each thread */
+constexpr int BLOCK = 256; /* threads */
+constexpr int AHEAD = 4;   /* 16-byte loads in flight for each thread */
 
 template <typename T> __device__ __forceinline__ float exp_of(float x)
 {
@@ -30,13 +30,14 @@ __device__ __forceinline__ double lowest(double)
     return -DBL_MAX;
 }
 
-/* A row as elements before the first 16-byte boundary, pieces of 16 bytes, and elements after the last. */
+/* A row as elements before the first boundary of `edge` bytes, pieces of 16 bytes, and elements after the last. Long
+ * rows take 128, so that warps write whole lines also where the vocabulary is odd. */
 template <typename T> struct split {
     int64_t head, pieces, tail; /* tail: index of its first element */
-    __device__ split(const T *p, int64_t n)
+    __device__ split(const T *p, int64_t n, int edge)
     {
         constexpr int V = sti_wide<T>::n;
-        const int64_t before = (16 - ((uintptr_t)p & 15)) % 16 / sizeof(T);
+        const int64_t before = (edge - (int)((uintptr_t)p % edge)) % edge / (int)sizeof(T);
         head = before < n ? before : n;
         pieces = (n - head) / V;
         tail = head + pieces * V;
@@ -61,28 +62,43 @@ template <typename T> struct running {
     }
 };
 
-/* Reductions over the threads of a row: G = 32 a warp, else the block. */
+/* Reductions over the G threads of a row, part of a warp or the whole block. */
 template <int G, typename S> __device__ __forceinline__ S row_sum(S x, S *shared)
 {
-    return G == 32 ? sti_warp_sum(x) : sti_block_sum(x, shared);
+    if constexpr (G > 32) {
+        return sti_block_sum(x, shared);
+    } else {
+#pragma unroll
+        for (int d = G / 2; d; d >>= 1) x += __shfl_xor_sync(0xffffffffu, x, d);
+        return x;
+    }
 }
 template <int G, typename S> __device__ __forceinline__ S row_max(S x, S *shared)
 {
-    return G == 32 ? sti_warp_max(x) : sti_block_max(x, shared);
+    if constexpr (G > 32) {
+        return sti_block_max(x, shared);
+    } else {
+#pragma unroll
+        for (int d = G / 2; d; d >>= 1) {
+            const S y = __shfl_xor_sync(0xffffffffu, x, d);
+            x = x > y ? x : y;
+        }
+        return x;
+    }
 }
 
 template <typename T, int G>
-__global__ void __launch_bounds__(G == 32 ? BLOCK : G)
+__global__ void __launch_bounds__(BLOCK)
     forward(int64_t rows, int64_t vocab, const T *logits, const int32_t *target, sti_sum_t<T> *lse, sti_sum_t<T> *out)
 {
     typedef sti_sum_t<T> S;
-    constexpr int V = sti_wide<T>::n, each = (G == 32 ? BLOCK : G) / G;
+    constexpr int V = sti_wide<T>::n, each = BLOCK / G, edge = G == BLOCK ? 128 : 16;
     __shared__ S shared[32];
     const int lane = threadIdx.x % G;
-    const int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / G;
-    if (row >= rows) return;
+    const int64_t place = (int64_t)blockIdx.x * each + threadIdx.x / G;
+    const int64_t row = place < rows ? place : rows - 1; /* the shuffles below need every thread */
     const T *x = logits + row * vocab;
-    const split<T> part(x, vocab);
+    const split<T> part(x, vocab, edge);
     running<T> r = { lowest(S()), 0 };
     for (int64_t first = lane; first < part.pieces; first += AHEAD * G) {
         uint4 raw[AHEAD];
@@ -102,7 +118,7 @@ __global__ void __launch_bounds__(G == 32 ? BLOCK : G)
         r.take(v);
     }
     const S m = row_max<G>(r.m, shared), s = row_sum<G>(r.s * exp_of<T>(r.m - m), shared);
-    if (lane) return;
+    if (lane || place >= rows) return;
     const S z = m + log(s);
     const int64_t t = target[row];
     if (lse) lse[row] = z;
@@ -115,19 +131,18 @@ template <typename S> __global__ void __launch_bounds__(1024) count(int64_t rows
 {
     __shared__ int shared[32];
     int n = 0;
-#pragma unroll 4
+#pragma unroll 16
     for (int64_t i = threadIdx.x; i < rows; i += 1024) n += target[i] >= 0;
     n = sti_block_sum(n, shared);
     if (threadIdx.x == 0) lse[rows] = n ? S(1) / S(n) : S(0);
 }
 
 template <typename T, int G>
-__global__ void __launch_bounds__(G == 32 ? BLOCK : G)
-    backward(int64_t rows, int64_t vocab, const T *logits, const int32_t *target, const sti_sum_t<T> *lse, T *dlogits,
-             int acc)
+__global__ void __launch_bounds__(BLOCK) backward(int64_t rows, int64_t vocab, const T *logits, const int32_t *target,
+                                                  const sti_sum_t<T> *lse, T *dlogits, int acc)
 {
     typedef sti_sum_t<T> S;
-    constexpr int V = sti_wide<T>::n, each = (G == 32 ? BLOCK : G) / G;
+    constexpr int V = sti_wide<T>::n, each = BLOCK / G, edge = G == BLOCK ? 128 : 16;
     const int lane = threadIdx.x % G;
     const int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / G;
     if (row >= rows) return;
@@ -135,8 +150,8 @@ __global__ void __launch_bounds__(G == 32 ? BLOCK : G)
     T *d = dlogits + row * vocab;
     const int64_t t = target[row];
     const S z = lse[row], scale = t < 0 ? S(0) : lse[rows];
-    split<T> part(x, vocab);
-    if (((uintptr_t)x & 15) != ((uintptr_t)d & 15)) part.head = part.tail = part.pieces = 0;
+    split<T> part(x, vocab, edge);
+    if ((uintptr_t)x % 16 != (uintptr_t)d % 16) part.head = part.tail = part.pieces = 0;
     if (t < 0 && acc) return;
     for (int64_t first = lane; first < part.pieces; first += AHEAD * G) {
         uint4 raw[AHEAD], old[AHEAD];
@@ -166,35 +181,55 @@ __global__ void __launch_bounds__(G == 32 ? BLOCK : G)
     }
 }
 
-template <typename T>
-void run_forward(const strata_context *ctx, int64_t rows, int64_t vocab, const void *logits, const int32_t *target,
-                 void *lse, void *out)
+template <typename T, int G>
+void launch_forward(const strata_context *ctx, int64_t rows, int64_t vocab, const void *logits, const int32_t *target,
+                    void *lse, void *out)
 {
     typedef sti_sum_t<T> S;
-    if (vocab <= SHORT)
-        forward<T, NARROW><<<(unsigned)((rows + BLOCK / NARROW - 1) / (BLOCK / NARROW)), BLOCK, 0, sti_stream(ctx)>>>(
-            rows, vocab, (const T *)logits, target, (S *)lse, (S *)out);
-    else
-        forward<T, WIDE>
-            <<<(unsigned)rows, WIDE, 0, sti_stream(ctx)>>>(rows, vocab, (const T *)logits, target, (S *)lse, (S *)out);
+    forward<T, G><<<(unsigned)((rows * G + BLOCK - 1) / BLOCK), BLOCK, 0, sti_stream(ctx)>>>(
+        rows, vocab, (const T *)logits, target, (S *)lse, (S *)out);
     sti_launched(ctx, "crossentropy");
     if (!lse) return;
     count<S><<<1, 1024, 0, sti_stream(ctx)>>>(rows, target, (S *)lse);
     sti_launched(ctx, "crossentropy");
 }
 
+template <typename T, int G>
+void launch_backward(const strata_context *ctx, int64_t rows, int64_t vocab, const void *logits, const int32_t *target,
+                     const void *lse, void *dlogits, int acc)
+{
+    backward<T, G><<<(unsigned)((rows * G + BLOCK - 1) / BLOCK), BLOCK, 0, sti_stream(ctx)>>>(
+        rows, vocab, (const T *)logits, target, (const sti_sum_t<T> *)lse, (T *)dlogits, acc);
+    sti_launched(ctx, "crossentropy backward");
+}
+
+/* Threads of a row: so many that each has all its loads in flight at once, or the block. */
+template <typename T> int threads_of(int64_t vocab)
+{
+    constexpr int64_t each = AHEAD * sti_wide<T>::n;
+    return vocab <= 8 * each ? 8 : vocab <= 32 * each ? 32 : BLOCK;
+}
+
+template <typename T>
+void run_forward(const strata_context *ctx, int64_t rows, int64_t vocab, const void *logits, const int32_t *target,
+                 void *lse, void *out)
+{
+    switch (threads_of<T>(vocab)) {
+    case 8: launch_forward<T, 8>(ctx, rows, vocab, logits, target, lse, out); break;
+    case 32: launch_forward<T, 32>(ctx, rows, vocab, logits, target, lse, out); break;
+    default: launch_forward<T, BLOCK>(ctx, rows, vocab, logits, target, lse, out); break;
+    }
+}
+
 template <typename T>
 void run_backward(const strata_context *ctx, int64_t rows, int64_t vocab, const void *logits, const int32_t *target,
                   const void *lse, void *dlogits, int acc)
 {
-    typedef sti_sum_t<T> S;
-    if (vocab <= SHORT)
-        backward<T, NARROW><<<(unsigned)((rows + BLOCK / NARROW - 1) / (BLOCK / NARROW)), BLOCK, 0, sti_stream(ctx)>>>(
-            rows, vocab, (const T *)logits, target, (const S *)lse, (T *)dlogits, acc);
-    else
-        backward<T, WIDE><<<(unsigned)rows, WIDE, 0, sti_stream(ctx)>>>(rows, vocab, (const T *)logits, target,
-                                                                        (const S *)lse, (T *)dlogits, acc);
-    sti_launched(ctx, "crossentropy backward");
+    switch (threads_of<T>(vocab)) {
+    case 8: launch_backward<T, 8>(ctx, rows, vocab, logits, target, lse, dlogits, acc); break;
+    case 32: launch_backward<T, 32>(ctx, rows, vocab, logits, target, lse, dlogits, acc); break;
+    default: launch_backward<T, BLOCK>(ctx, rows, vocab, logits, target, lse, dlogits, acc); break;
+    }
 }
 } // namespace
 

@@ -54,13 +54,21 @@ static void all(void)
     device d = device_open();
     for (size_t i = 0; i < STI_COUNT(sizes); i++) {
         vocab = sizes[i];
-        device_check(
-            &d,
-            &(device_graph){
-                .name = "tied head", .build = tied, .batch = 3, .time = 37, .width = 1, .vocab = vocab, .chain = 1 });
-        device_check(&d,
-                     &(device_graph){
-                         .name = "scaled head", .build = scaled, .batch = 3, .time = 37, .width = WIDTH, .chain = 1 });
+        device_check(&d, &(device_graph){ .name = "tied head",
+                                          .build = tied,
+                                          .batch = 3,
+                                          .time = 37,
+                                          .width = 1,
+                                          .vocab = vocab,
+                                          .terms = WIDTH,
+                                          .chain = 1 });
+        device_check(&d, &(device_graph){ .name = "scaled head",
+                                          .build = scaled,
+                                          .batch = 3,
+                                          .time = 37,
+                                          .width = WIDTH,
+                                          .terms = WIDTH,
+                                          .chain = 1 });
         device_check(&d, &(device_graph){ .name = "loss",
                                           .build = loss,
                                           .batch = 3,
@@ -68,9 +76,12 @@ static void all(void)
                                           .width = 1,
                                           .vocab = vocab,
                                           .loss = 1,
+                                          .terms = WIDTH,
                                           .chain = 1 });
-        device_check(&d, &(device_graph){
-                             .name = "bias", .build = biased, .batch = 3, .time = 129, .width = WIDTH, .chain = 1 });
+        device_check(
+            &d,
+            &(device_graph){
+                .name = "bias", .build = biased, .batch = 3, .time = 129, .width = WIDTH, .terms = WIDTH, .chain = 1 });
     }
     device_close(&d);
 }
