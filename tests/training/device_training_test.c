@@ -103,7 +103,8 @@ static const double bound = 55 * 100 * 8 * 0x1p-24;
 static void check(const strata_context *cpu, const strata_context *gpu, const char *spec)
 {
     double first;
-    const double f32 = compare(cpu, gpu, spec, STRATA_F32, 3e-3, &first);
+    /* a rate at which f32 and f64 on the CPU stay together, too: factors of small fan-in multiply it by up to 200 */
+    const double f32 = compare(cpu, gpu, spec, STRATA_F32, 3e-4, &first);
     if (!(f32 <= bound)) FAIL("%s: f32 differs by %g", spec, f32);
     if (strstr(spec, "inputs=") || strncmp(spec, "decoder", 7) != 0) return;
     /* bf16 keeps 8 bits: logits of size 1, each after some tens of roundings of 2^-9, move a mean of about log 13 by a
