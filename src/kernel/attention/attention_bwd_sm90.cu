@@ -78,7 +78,7 @@ __device__ __forceinline__ interval keys_of(const arguments &a, int l, int32_t p
  */
 
 struct visit {
-    int32_t steps; /* of 16 columns, of q and k (with value levels: of v too); 0: the end */
+    int32_t steps, vsteps; /* of 16 columns, of q and k, and of v; steps 0: the end */
     int32_t rank;
     int32_t masked;
     float scale, gain;
@@ -103,6 +103,8 @@ enum {
     B_DO_FREE = B_DO + DO_STAGES,
     B_DQ = B_DO_FREE + DO_STAGES,
     B_DQ_FREE,
+    B_DS,
+    B_DS_1,
     B_COUNT
 };
 
@@ -179,8 +181,8 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
                 __syncwarp();
                 if (lane == 0) {
                     visit *r = ring + t % RING;
-                    *r = { cost.steps, cost.rank, masked, cost.scale, cost.gain, (int32_t)(row / ROWS),
-                           n1 - n,     c >= to,   row * D };
+                    *r = { cost.steps, cost.vsteps,           cost.rank, masked,  cost.scale,
+                           cost.gain,  (int32_t)(row / ROWS), n1 - n,    c >= to, row * D };
                     const uint32_t bar = bars + 8 * (B_Q + s), dst = base + S::q + s * S::TILE;
                     const int panels = cost.steps > 4 ? 2 : 1, vpanels = cost.vsteps > 4 ? 2 : 1;
                     sti_mbar_expect(bar, panels * ROWS * 128 + 2 * ROWS * 4);
@@ -208,6 +210,18 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
 /* ---- one thread adds finished tiles to dq --------------------------------------------------------------------------
  */
 
+/* Additions are done in the L2 cache, in which the counters live too, and are complete before a counter moves: relaxed
+ * accesses suffice, and fences would be half of the time from one block's addition to the next one's. */
+__device__ __forceinline__ int32_t seen(const int32_t *counter)
+{
+    int32_t x;
+    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(counter) : "memory");
+    return x;
+}
+__device__ __forceinline__ void announce(int32_t *counter)
+{
+    asm volatile("red.relaxed.gpu.global.add.s32 [%0], 1;" ::"l"(counter) : "memory");
+}
 template <int D> __device__ __forceinline__ void add(const arguments &a, unsigned char *mem, uint32_t base)
 {
     typedef shared<D> S;
@@ -215,33 +229,31 @@ template <int D> __device__ __forceinline__ void add(const arguments &a, unsigne
     for (int t = 0;; t++) {
         sti_mbar_wait(full, t & 1);
         const visit r = *((const visit *)(mem + S::ring) + t % RING);
-        if (r.steps == 0) return;
+        if (r.steps == 0) break;
         int32_t *done = a.done + r.counter;
-        for (int32_t seen = -1; seen != r.order;)
-            asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(seen) : "l"(done) : "memory");
-        asm volatile("fence.proxy.async;" ::: "memory");
+        while (seen(done) != r.order) {}
         const uint32_t bytes = r.steps * (2 * 2048); /* 2048: 64 rows of 8 columns */
         for (int i = 0; i < S::ROWS / 64; i++) bulk_add(a.dq + r.dq + i * 64 * D, base + S::dq + i * 64 * D * 4, bytes);
         sti_tma_store_commit();
         sti_tma_store_wait_read<0>();
         sti_mbar_arrive(free);
         sti_tma_store_wait<0>();
-        if (r.last) {
-            asm volatile("fence.proxy.async;" ::: "memory");
-            asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(done) : "memory");
-        }
+        if (r.last) announce(done);
     }
 }
 
 /* ---- consumers ----------------------------------------------------------------------------------------------------
  */
 
-/* d (64 x ROWS) = rows of k times q^T over N steps of 16 columns; the same for v and dout. */
+/* The three products. `steps` of 16 columns, known at run time if LEVELS: predicated instructions, since branches
+ * between products would make the compiler wait for each. Widths of results are rounded up to quarters of D: what is
+ * beyond the prefix is zero in q and dout, and cleared in dq. */
+
+/* d (64 x ROWS) = rows of k times q^T; the same for v and dout. */
 template <int D, int N, int COUNT>
-__device__ __forceinline__ void scores(float (&d)[COUNT], uint32_t rows, uint32_t columns)
+__device__ __forceinline__ void scores_of_width(float (&d)[COUNT], uint64_t x, uint64_t y)
 {
     constexpr int ROWS = TILE_ROWS<D>;
-    const uint64_t x = sti_wgmma_k(rows), y = sti_wgmma_k(columns);
     sti_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < N; i++)
@@ -249,33 +261,92 @@ __device__ __forceinline__ void scores(float (&d)[COUNT], uint32_t rows, uint32_
                                  sti_wgmma_at(y, i / 4 * (ROWS * 128) + i % 4 * 32), i > 0);
     sti_wgmma_commit();
 }
-/* d (64 x 16 N) += p (64 x ROWS, fragments) times a tile of ROWS rows. */
-template <int D, int N, int COUNT>
-__device__ __forceinline__ void outer(float (&d)[COUNT], const uint32_t *p, uint32_t tile)
+template <int D, bool LEVELS, int COUNT>
+__device__ __forceinline__ void scores(float (&d)[COUNT], uint32_t rows, uint32_t columns, int steps)
 {
-    constexpr int ROWS = TILE_ROWS<D>;
-    const uint64_t y = sti_wgmma_mn(tile, ROWS * 128);
+    const uint64_t x = sti_wgmma_k(rows), y = sti_wgmma_k(columns);
+    if (!LEVELS) return scores_of_width<D, D / 16>(d, x, y);
+    switch (steps) {
+    case 1: scores_of_width<D, 1>(d, x, y); break;
+    case 2: scores_of_width<D, 2>(d, x, y); break;
+    case 3: scores_of_width<D, 3>(d, x, y); break;
+    default:
+        if (D == 64 || steps == 4)
+            scores_of_width<D, 4>(d, x, y);
+        else if (steps == 5)
+            scores_of_width<D, D == 64 ? 4 : 5>(d, x, y);
+        else if (steps == 6)
+            scores_of_width<D, D == 64 ? 4 : 6>(d, x, y);
+        else if (steps == 7)
+            scores_of_width<D, D == 64 ? 4 : 7>(d, x, y);
+        else
+            scores_of_width<D, D == 64 ? 4 : 8>(d, x, y);
+    }
+}
+/* d (64 x columns) += p (64 x ROWS, fragments) times a tile of ROWS rows. */
+template <int D, int N, int COUNT>
+__device__ __forceinline__ void outer_of_width(float (&d)[COUNT], const uint32_t *p, uint64_t y)
+{
     sti_wgmma_fence();
 #pragma unroll
-    for (int i = 0; i < ROWS / 16; i++) sti_wgmma_rs<16 * N, 1>(d, p + 4 * i, sti_wgmma_at(y, 2048 * i), 1);
+    for (int i = 0; i < TILE_ROWS<D> / 16; i++) sti_wgmma_rs<N, 1>(d, p + 4 * i, sti_wgmma_at(y, 2048 * i), 1);
     sti_wgmma_commit();
 }
-/* d (64 queries x 16 N columns) = ds^T (128 keys x 64 queries)^T times k's columns. */
-template <int N, int COUNT> __device__ __forceinline__ void inner(float (&d)[COUNT], uint32_t ds, uint32_t k)
+/* The same with p (64 x ROWS) in shared memory. */
+template <int D, int N, int COUNT>
+__device__ __forceinline__ void outer_of_width(float (&d)[COUNT], uint64_t x, uint64_t y)
 {
-    const uint64_t x = sti_wgmma_mn(ds, 0), y = sti_wgmma_mn(k, KEYS * 128);
+    sti_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < TILE_ROWS<D> / 16; i++)
+        sti_wgmma_ss<N, 0, 1>(d, sti_wgmma_at(x, i / 4 * (KEYS * 128) + i % 4 * 32), sti_wgmma_at(y, 2048 * i), 1);
+    sti_wgmma_commit();
+}
+template <int D, bool LEVELS, typename P, int COUNT>
+__device__ __forceinline__ void outer(float (&d)[COUNT], P p, uint32_t tile, int steps)
+{
+    const uint64_t y = sti_wgmma_mn(tile, TILE_ROWS<D> * 128);
+    if (!LEVELS) return outer_of_width<D, D>(d, p, y);
+    switch ((64 * steps + D - 1) / D) {
+    case 1: outer_of_width<D, D / 4>(d, p, y); break;
+    case 2: outer_of_width<D, D / 2>(d, p, y); break;
+    case 3: outer_of_width<D, D / 4 * 3>(d, p, y); break;
+    default: outer_of_width<D, D>(d, p, y);
+    }
+}
+/* d (64 queries x 16 steps columns) = ds^T (128 keys x 64 queries)^T times k's columns. */
+template <int N, int COUNT> __device__ __forceinline__ void inner_of_width(float (&d)[COUNT], uint64_t x, uint64_t y)
+{
     sti_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < KEYS / 16; i++)
-        sti_wgmma_ss<16 * N, 1, 1>(d, sti_wgmma_at(x, 2048 * i), sti_wgmma_at(y, 2048 * i), i > 0);
+        sti_wgmma_ss<N, 1, 1>(d, sti_wgmma_at(x, 2048 * i), sti_wgmma_at(y, 2048 * i), i > 0);
     sti_wgmma_commit();
 }
+template <int D, bool LEVELS, int COUNT>
+__device__ __forceinline__ void inner(float (&d)[COUNT], uint32_t ds, uint32_t k, int steps)
+{
+    const uint64_t x = sti_wgmma_mn(ds, 0), y = sti_wgmma_mn(k, KEYS * 128);
+    if (!LEVELS || D == 64)
+        inner_of_width<64>(d, x, y); /* a choice of widths costs the registers that pipelining needs */
+    else if (steps)
+        inner_of_width<64>(d, x, y);
+}
 
-/* Steps of 16 columns of dq that a warpgroup computes of N. For d = 64 it has its own 64 queries and takes all; for
- * d = 128 both have the same queries, and share the columns at a panel or in halves of the first panel. */
-template <int D, int N> constexpr int DQ_STEPS = D == 64 ? N : N > 2 ? (N > 4 ? 4 : 2) : 1;
+/* Columns of dq that warpgroup w gives of `all`, in steps of 16: for d = 64 it has its own 64 queries and gives all;
+ * for d = 128 both have the same queries, and each takes a panel of columns. */
+template <int D> __device__ __forceinline__ int dq_share(int w, int all)
+{
+    return D == 64 || w == 0 ? min(all, 4) : max(all - 4, 0);
+}
 
-template <int D, int LEVELS> struct consumer {
+/* The same in all lanes, and known to the compiler to be. */
+__device__ __forceinline__ int uniform(int x)
+{
+    return (int)__reduce_max_sync(~0u, (unsigned)x);
+}
+
+template <int D, bool LEVELS> struct consumer {
     typedef shared<D> S;
     static constexpr int ROWS = S::ROWS;
     const arguments &a;
@@ -288,7 +359,7 @@ template <int D, int LEVELS> struct consumer {
     __device__ __forceinline__ int next(int t) const
     {
         sti_mbar_wait(bars + 8 * (B_Q + t % Q_STAGES), t / Q_STAGES & 1);
-        return __shfl_sync(~0u, at(t)->steps, 0);
+        return uniform(at(t)->steps);
     }
     __device__ __forceinline__ uint32_t queries(int t) const { return base + S::q + t % Q_STAGES * S::TILE; }
     __device__ __forceinline__ uint32_t scores_of(int t) const { return base + S::ds + (t & 1) * S::DS; }
@@ -320,7 +391,7 @@ template <int D, int LEVELS> struct consumer {
     }
     /* s = gradient of the scores from the weights and x = v dout^T; also to shared memory, for dq. */
     __device__ __forceinline__ void differentiate(float (&s)[ROWS / 2], const float (&x)[ROWS / 2],
-                                                  uint32_t (&ds)[ROWS / 4], int t) const
+                                                  const uint32_t (&p)[ROWS / 4], int t) const
     {
         const float *delta = (const float *)(mem + S::delta) + t % Q_STAGES * ROWS + column, gain = at(t)->gain;
 #pragma unroll
@@ -329,29 +400,31 @@ template <int D, int LEVELS> struct consumer {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const float e = x[4 * i + j] - (j & 1 ? d.y : d.x);
-                s[4 * i + j] *= LEVELS ? e * gain : e;
+                const uint32_t both = p[2 * i + j / 2]; /* weights as rounded for dv: half the registers */
+                const float weight = __uint_as_float(j & 1 ? both & 0xffff0000u : both << 16);
+                s[4 * i + j] = weight * (LEVELS ? e * gain : e);
             }
         }
         const uint32_t tile = scores_of(t) + store_row * 128;
 #pragma unroll
         for (int i = 0; i < ROWS / 16; i++) {
-            sti_wgmma_pack(ds + 4 * i, s, i);
+            uint32_t ds[4];
+            sti_wgmma_pack(ds, s, i);
             const int chunk = 2 * (i & 3) + (lane >> 4);
-            sti_stmatrix(tile + i / 4 * (KEYS * 128) + ((chunk ^ (store_row & 7)) << 4), ds + 4 * i);
+            sti_stmatrix(tile + i / 4 * (KEYS * 128) + ((chunk ^ (store_row & 7)) << 4), ds);
         }
         sti_fence_async();
     }
-    /* dq of visit t, from step `first` of N on, to the adding thread. */
-    template <int N> __device__ __forceinline__ void give(float (&dq)[8 * DQ_STEPS<D, N>], int t, int first) const
+    /* `steps` steps of dq of visit t to the adding thread. */
+    __device__ __forceinline__ void give(const float (&dq)[32], int t, int steps) const
     {
-        sti_mbar_wait(bars + 8 * B_DQ_FREE, t & 1 ^ 1);
-        const uint32_t out = base + S::dq + (D == 64 ? w * 64 * D * 4 : first * 4096) + thread * 16;
-        const int rank = at(t)->rank;
+        sti_mbar_wait(bars + 8 * B_DQ_FREE, (t & 1) ^ 1);
+        const uint32_t out = base + S::dq + w * 16384 + thread * 16;
+        const int rank = at(t)->rank - (D == 64 ? 0 : 64 * w) - column;
 #pragma unroll
-        for (int i = 0; i < 2 * DQ_STEPS<D, N>; i++)
-            if (D == 64 || N == 4 || N == 8 || 2 * first + i < 2 * N) {
-                const int c = 16 * first + 8 * i + column;
-                const bool in = !LEVELS || c < rank, in1 = !LEVELS || c + 1 < rank;
+        for (int i = 0; i < 8; i++)
+            if (!LEVELS || i < 2 * steps) {
+                const bool in = !LEVELS || 8 * i < rank, in1 = !LEVELS || 8 * i + 1 < rank;
                 asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(out + i * 2048),
                              "f"(in ? dq[4 * i] : 0.0f), "f"(in1 ? dq[4 * i + 1] : 0.0f),
                              "f"(in ? dq[4 * i + 2] : 0.0f), "f"(in1 ? dq[4 * i + 3] : 0.0f)
@@ -361,87 +434,73 @@ template <int D, int LEVELS> struct consumer {
         __syncwarp();
         if (lane == 0) sti_mbar_arrive(bars + 8 * B_DQ);
     }
-
-    /* Visits of N steps of columns of q and k, NV of v, from visit t on; returns the width of the next one. While the
-     * weights of a visit are worked out, the tensor cores finish the visit before. */
-    template <int N, int NV> __device__ __forceinline__ int phase(float (&dk)[D / 2], float (&dv)[D / 2], int &t) const
-    {
-        const uint32_t k_rows = base + S::k + w * 8192, v_rows = base + S::v + w * 8192;
-        const int first = D == 64 || !w ? 0 : DQ_STEPS<D, N>;
-        const uint32_t k_columns = base + S::k + first / 4 * (KEYS * 128) + first % 4 * 32;
-        int width;
-        float s[ROWS / 2];
-        scores<D, N>(s, k_rows, queries(t));
-        sti_wgmma_wait<0>();
-        sti_wgmma_pin(s);
-        weigh(s, t);
-        do { /* s: weights of visit t */
-            float x[ROWS / 2], dq[8 * DQ_STEPS<D, N>];
-            uint32_t p[ROWS / 4], ds[ROWS / 4];
-            const uint32_t dout = base + S::dout + t % DO_STAGES * S::TILE;
-            sti_mbar_wait(bars + 8 * (B_DO + t % DO_STAGES), t / DO_STAGES & 1);
-            scores<D, NV>(x, v_rows, dout);
-#pragma unroll
-            for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, s, i);
-            outer<D, NV>(dv, p, dout);
-            sti_wgmma_wait<1>();
-            sti_wgmma_pin(x);
-            differentiate(s, x, ds, t);
-            sti_wgmma_wait<0>();
-            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DO_FREE + t % DO_STAGES));
-
-            width = next(t + 1);
-            outer<D, N>(dk, ds, queries(t));
-            scores<D, N>(s, k_rows, queries(t + 1));
-            sti_bar_sync(BAR_DS, CONSUMERS);
-            inner<DQ_STEPS<D, N>>(dq, scores_of(t) + (D == 64 ? w * (KEYS * 128) : 0), k_columns);
-            sti_wgmma_wait<1>();
-            sti_wgmma_pin(s);
-            weigh(s, t + 1);
-            sti_wgmma_wait<0>();
-            sti_wgmma_pin(dq);
-            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_Q_FREE + t % Q_STAGES));
-            give<N>(dq, t, first);
-            t++;
-        } while (width == N); /* of another width (or the end): s was for nothing */
-        return width;
-    }
     __device__ __forceinline__ void run(int32_t pair, int32_t n) const;
 };
 
-template <int D, int LEVELS> __device__ __forceinline__ void consumer<D, LEVELS>::run(int32_t pair, int32_t n) const
+/* While the weights of a visit are worked out, the tensor cores finish the visit before. */
+template <int D, bool LEVELS> __device__ __forceinline__ void consumer<D, LEVELS>::run(int32_t pair, int32_t n) const
 {
     const uint32_t k_rows = base + S::k + w * 8192, v_rows = base + S::v + w * 8192;
-    constexpr int ALL = D / 16;
     float dk[D / 2], dv[D / 2];
 #pragma unroll
     for (int i = 0; i < D / 2; i++) dk[i] = dv[i] = 0;
     sti_mbar_wait(bars + 8 * B_KV, 0);
-    int t = 0, width = next(0);
-    while (width) {
-        if constexpr (LEVELS == 0)
-            width = phase<ALL, ALL>(dk, dv, t);
-        else
-            switch (width) {
-            case 1: width = phase < 1, LEVELS == 1 ? ALL : 1 > (dk, dv, t); break;
-            case 2: width = phase < 2, LEVELS == 1 ? ALL : 2 > (dk, dv, t); break;
-            case 3: width = phase < 3, LEVELS == 1 ? ALL : 3 > (dk, dv, t); break;
-            case 4: width = phase < 4, LEVELS == 1 ? ALL : 4 > (dk, dv, t); break;
-            default:
-                if constexpr (D == 128) {
-                    if (width == 5)
-                        width = phase < 5, LEVELS == 1 ? ALL : 5 > (dk, dv, t);
-                    else if (width == 6)
-                        width = phase < 6, LEVELS == 1 ? ALL : 6 > (dk, dv, t);
-                    else if (width == 7)
-                        width = phase < 7, LEVELS == 1 ? ALL : 7 > (dk, dv, t);
-                    else
-                        width = phase<8, 8>(dk, dv, t);
-                }
+    int t = 0, steps = next(0);
+    if (steps) {
+        float s[ROWS / 2], x[ROWS / 2], dq[32];
+        uint32_t p[ROWS / 4];
+        int share = 0;
+        scores<D, LEVELS>(s, k_rows, queries(0), steps);
+        sti_wgmma_wait<0>();
+        sti_wgmma_pin(s);
+        weigh(s, 0);
+#pragma unroll
+        for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, s, i);
+        do { /* p: weights of visit t; in flight: dk of the visit before */
+            const uint32_t dout = base + S::dout + t % DO_STAGES * S::TILE;
+            const int vsteps = LEVELS ? uniform(at(t)->vsteps) : 0;
+            if (t) sti_mbar_wait(bars + 8 * (B_DS + ((t - 1) & 1)), (t - 1) >> 1 & 1);
+            inner<D, LEVELS>(dq, scores_of(t - 1) + (D == 64 ? w * (KEYS * 128) : 0),
+                             base + S::k + (D == 64 ? 0 : w * (KEYS * 128)), share);
+            sti_mbar_wait(bars + 8 * (B_DO + t % DO_STAGES), t / DO_STAGES & 1);
+            scores<D, LEVELS>(x, v_rows, dout, vsteps);
+            outer<D, LEVELS>(dv, (const uint32_t *)p, dout, vsteps);
+            sti_wgmma_wait<2>();
+            sti_wgmma_pin(dq);
+            if (t) {
+                if (lane == 0) sti_mbar_arrive(bars + 8 * (B_Q_FREE + (t - 1) % Q_STAGES));
+                give(dq, t - 1, share);
             }
+            sti_wgmma_wait<1>();
+            sti_wgmma_pin(x);
+            differentiate(s, x, p, t);
+            __syncwarp();
+            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DS + (t & 1)));
+
+            share = dq_share<D>(w, steps);
+            const int before = steps;
+            steps = next(t + 1);
+            sti_wgmma_wait<0>();
+            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DO_FREE + t % DO_STAGES));
+            scores<D, LEVELS>(s, k_rows, queries(t + 1), steps);
+            sti_bar_sync(BAR_END + w, 128);
+            outer<D, LEVELS>(dk, sti_wgmma_k(scores_of(t) + w * 8192), queries(t), before);
+            sti_wgmma_wait<1>();
+            sti_wgmma_pin(s);
+            weigh(s, t + 1);
+#pragma unroll
+            for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, s, i);
+            t++;
+        } while (steps); /* at the end, s was for nothing */
+        sti_mbar_wait(bars + 8 * (B_DS + ((t - 1) & 1)), (t - 1) >> 1 & 1);
+        inner<D, LEVELS>(dq, scores_of(t - 1) + (D == 64 ? w * (KEYS * 128) : 0),
+                         base + S::k + (D == 64 ? 0 : w * (KEYS * 128)), share);
+        sti_wgmma_wait<0>();
+        sti_wgmma_pin(dq);
+        give(dq, t - 1, share);
     }
     /* The end: the adding thread sees the ring's last entry. */
-    sti_mbar_wait(bars + 8 * B_DQ_FREE, t & 1 ^ 1);
+    sti_mbar_wait(bars + 8 * B_DQ_FREE, (t & 1) ^ 1);
     if (lane == 0) sti_mbar_arrive(bars + 8 * B_DQ);
     sti_wgmma_pin(dk);
     sti_wgmma_pin(dv);
@@ -471,7 +530,8 @@ template <int D, int LEVELS> __device__ __forceinline__ void consumer<D, LEVELS>
     }
 }
 
-template <int D, int LEVELS> __global__ void __launch_bounds__(THREADS, 1) products(const __grid_constant__ arguments a)
+template <int D, bool LEVELS>
+__global__ void __launch_bounds__(THREADS, 1) products(const __grid_constant__ arguments a)
 {
     typedef shared<D> S;
     extern __shared__ unsigned char raw[];
@@ -494,6 +554,7 @@ template <int D, int LEVELS> __global__ void __launch_bounds__(THREADS, 1) produ
         }
         sti_mbar_init(bars + 8 * B_DQ, CONSUMERS / 32);
         sti_mbar_init(bars + 8 * B_DQ_FREE, 1);
+        for (int i = 0; i < 2; i++) sti_mbar_init(bars + 8 * (B_DS + i), CONSUMERS / 32);
         sti_mbar_init_fence();
     }
     __syncthreads();
@@ -505,7 +566,7 @@ template <int D, int LEVELS> __global__ void __launch_bounds__(THREADS, 1) produ
         if (warp == 1 && (threadIdx.x & 31) == 0) add<D>(a, mem, base);
     } else {
         sti_registers_grow<240>();
-        const int w = threadIdx.x / 128, thread = threadIdx.x & 127, lane = thread & 31,
+        const int w = uniform(threadIdx.x / 128), thread = threadIdx.x & 127, lane = thread & 31,
                   first = 64 * w + thread / 32 * 16;
         const consumer<D, LEVELS> c = {
             a, mem, base, bars, w, thread, lane, first + lane / 4, 2 * (lane & 3), first + (lane & 15)
@@ -636,12 +697,11 @@ int32_t near(int64_t x)
     return x < FAR ? (int32_t)x : FAR;
 }
 
-template <int D, int LEVELS> cudaError_t run(const arguments &a, int64_t blocks, cudaStream_t stream)
+template <int D, bool LEVELS> cudaError_t run(const arguments &a, int64_t blocks, cudaStream_t stream)
 {
     const int bytes = shared<D>::bytes;
-    const cudaError_t raised =
-        cudaFuncSetAttribute(products<D, LEVELS>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (raised != cudaSuccess) return raised;
+    const cudaError_t e = cudaFuncSetAttribute(products<D, LEVELS>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (e != cudaSuccess) return e;
     products<D, LEVELS><<<(unsigned)blocks, THREADS, bytes, stream>>>(a);
     return cudaGetLastError();
 }
@@ -684,34 +744,26 @@ template <int D> cudaError_t backward(const sti_attention_shape *s, const sti_at
               map_of(&a.v, &c->v, c->batch, s->kv_heads, c->k_time, D, KEYS) &&
               map_of(&a.dk, &c->dk, c->batch, s->kv_heads, c->k_time, D, 64) &&
               map_of(&a.dv, &c->dv, c->batch, s->kv_heads, c->k_time, D, 64);
-    bool keys = false, values = false;
+    bool levels = false;
     int32_t rank = 0, vrank = 0;
     for (int l = 0; l < part->levels; l++) {
         a.reach[l] = near(part->level[l].reach);
         rank += part->level[l].rank, vrank += part->level[l].vrank;
         const double gain = part->gain[l + 1];
-        keys |= rank != D || gain != 1;
-        values |= vrank != D;
+        levels |= rank != D || vrank != D || gain != 1;
         a.depth[l + 1] = { rank, (rank + 15) / 16, (vrank + 15) / 16, (float)(part->level[0].scale * gain) * LOG2E,
                            (float)gain };
         ok = ok && map_of(&a.q[l], &q, c->batch, s->heads, c->q_time, rank, TILE_ROWS<D>) &&
              map_of(&a.dout[l], &c->dout, c->batch, s->heads, c->q_time, vrank, TILE_ROWS<D>);
     }
     if (!ok) return cudaErrorInvalidValue;
-    if (values) /* one width for both */
-        for (int l = 1; l <= part->levels; l++) {
-            level_cost *d = &a.depth[l];
-            d->steps = d->vsteps = d->steps > d->vsteps ? d->steps : d->vsteps;
-        }
-
     cudaError_t e = cudaMemsetAsync(work + w.dq, 0, w.scaled - w.dq, stream);
     if (e != cudaSuccess) return e;
     const dim3 grid((unsigned)(w.rows / (256 / (D / 8))), (unsigned)s->heads, (unsigned)c->batch);
     if (c->q_time > 0) before<D><<<grid, 256, 0, stream>>>(r);
     if ((e = cudaGetLastError()) != cudaSuccess) return e;
     const int64_t blocks = c->batch * s->kv_heads * a.k_tiles;
-    if (blocks > 0)
-        e = values ? run<D, 2>(a, blocks, stream) : keys ? run<D, 1>(a, blocks, stream) : run<D, 0>(a, blocks, stream);
+    if (blocks > 0) e = levels ? run<D, true>(a, blocks, stream) : run<D, false>(a, blocks, stream);
     if (e != cudaSuccess) return e;
     r.dq = (__nv_bfloat16 *)c->dq.data, r.q_batch = c->dq.batch, r.q_head = c->dq.head, r.q_time = c->dq.time;
     const dim3 tiles((unsigned)((c->q_time + 63) / 64), (unsigned)s->heads, (unsigned)c->batch);
