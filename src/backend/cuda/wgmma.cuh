@@ -32,10 +32,10 @@ __device__ __forceinline__ uint64_t sti_wgmma_mn(uint32_t address, uint32_t pane
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 |
            (uint64_t)1 << 62;
 }
-/* The operand `bytes` further on. */
+/* The operand `bytes` further on: the address is in the lower half, without a carry. */
 __device__ __forceinline__ uint64_t sti_wgmma_at(uint64_t descriptor, uint32_t bytes)
 {
-    return descriptor + (bytes >> 4);
+    return (descriptor & 0xffffffff00000000u) | ((uint32_t)descriptor + (bytes >> 4));
 }
 
 /* ---- order ------------------------------------------------------------------------------------------------------- */

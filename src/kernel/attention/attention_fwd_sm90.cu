@@ -109,11 +109,10 @@ template <int COUNT> __device__ __forceinline__ void pin(uint32_t (&d)[COUNT])
 
 enum { PLAIN, KEYS, VALUES };
 
-/* An address whose descriptors are formed here, not kept in registers from earlier on. */
+/* An address in a uniform register, from which descriptors are formed here and not kept from earlier on. */
 __device__ __forceinline__ uint32_t here(uint32_t address)
 {
-    asm volatile("" : "+r"(address));
-    return address;
+    return __shfl_sync(~0u, address, 0);
 }
 
 template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_, bool TURNS_ = true> struct config {
@@ -124,11 +123,11 @@ template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_, bool TURNS_ = tru
     static constexpr bool VALUES = LEVELS_ == 2;     /* also of the value columns */
     static constexpr bool TURNS = TURNS_;            /* warpgroups take turns at the tensor cores */
     static constexpr int PANELS = D / 64, BM = WGS * 64, THREADS = (WGS + 1) * 128;
-    static constexpr int Q_PANEL = 64 * 128, Q_BYTES = WGS * PANELS * Q_PANEL; /* [warpgroup][panel][row] */
+    static constexpr int Q_PANEL = 64 * 128, Q_BYTES = WGS * PANELS * Q_PANEL; /* [warpgroup][panel][row], twice */
     static constexpr int KV_PANEL = BN * 128, KV_BYTES = PANELS * KV_PANEL;    /* [panel][key] */
-    static constexpr int BARRIERS = 8 + 4 * STAGES;               /* the ring's, Q's, two units of work and theirs */
+    static constexpr int BARRIERS = 10 + 4 * STAGES;              /* Q's, of units of work, two units, the ring's */
     static constexpr int TAIL_BYTES = LEVELS ? WGS * Q_PANEL : 0; /* [warpgroup][row], 16 columns used */
-    static constexpr int SMEM = Q_BYTES + 2 * STAGES * KV_BYTES + TAIL_BYTES + BARRIERS * 8 +
+    static constexpr int SMEM = 2 * Q_BYTES + 2 * STAGES * KV_BYTES + TAIL_BYTES + BARRIERS * 8 +
                                 (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 : 0) + 1024;
     static constexpr int REGISTERS = WGS == 2 ? 240 : 160, PRODUCER = WGS == 2 ? 24 : 32;
 };
@@ -143,23 +142,23 @@ template <class C> struct memory {
     {
         const uint32_t at = sti_smem(raw), base = (at + 1023) & ~1023u;
         q = base;
-        k = q + C::Q_BYTES;
+        k = q + 2 * C::Q_BYTES;
         v = k + C::STAGES * C::KV_BYTES;
         tail = v + C::STAGES * C::KV_BYTES;
         bars = tail + C::TAIL_BYTES;
-        units = (int *)(raw + (bars - at) + 48);
+        units = (int *)(raw + (bars - at) + 64);
         ratio = (float *)(raw + (bars - at) + C::BARRIERS * 8);
         covers = (cover *)(ratio + C::D);
     }
-    __device__ __forceinline__ uint32_t q_full() const { return bars; }
-    __device__ __forceinline__ uint32_t q_free() const { return bars + 8; }
-    __device__ __forceinline__ uint32_t unit_full(int s) const { return bars + 16 + 8 * s; }
-    __device__ __forceinline__ uint32_t unit_free(int s) const { return bars + 32 + 8 * s; }
+    __device__ __forceinline__ uint32_t q_full(int s) const { return bars + 8 * s; }
+    __device__ __forceinline__ uint32_t q_free(int s) const { return bars + 16 + 8 * s; }
+    __device__ __forceinline__ uint32_t unit_full(int s) const { return bars + 32 + 8 * s; }
+    __device__ __forceinline__ uint32_t unit_free(int s) const { return bars + 48 + 8 * s; }
     __device__ __forceinline__ volatile int *unit(int s) const { return units + s; }
-    __device__ __forceinline__ uint32_t k_full(int s) const { return bars + 64 + 8 * s; }
-    __device__ __forceinline__ uint32_t k_free(int s) const { return bars + 64 + 8 * (C::STAGES + s); }
-    __device__ __forceinline__ uint32_t v_full(int s) const { return bars + 64 + 8 * (2 * C::STAGES + s); }
-    __device__ __forceinline__ uint32_t v_free(int s) const { return bars + 64 + 8 * (3 * C::STAGES + s); }
+    __device__ __forceinline__ uint32_t k_full(int s) const { return bars + 80 + 8 * s; }
+    __device__ __forceinline__ uint32_t k_free(int s) const { return bars + 80 + 8 * (C::STAGES + s); }
+    __device__ __forceinline__ uint32_t v_full(int s) const { return bars + 80 + 8 * (2 * C::STAGES + s); }
+    __device__ __forceinline__ uint32_t v_free(int s) const { return bars + 80 + 8 * (3 * C::STAGES + s); }
 };
 template <int STAGES> struct ring {
     int stage = 0;
@@ -188,8 +187,7 @@ template <class C> __device__ void produce(const params &p, const memory<C> &m)
     const int lane = threadIdx.x & 31;
     const bool leader = lane == 0;
     ring<C::STAGES> r;
-    ring<2> ru;
-    uint32_t q_parity = 0;
+    ring<2> ru, rq;
     for (int unit = blockIdx.x, next;; unit = __shfl_sync(~0u, next, 0)) {
         sti_mbar_wait(m.unit_free(ru.stage), ru.parity ^ 1);
         if (leader) {
@@ -205,15 +203,15 @@ template <class C> __device__ void produce(const params &p, const memory<C> &m)
         const span range = tiles_of<C>(p, first, last), keys = { visible(p, first).lo, visible(p, last).hi };
         cover c;
         if (C::LEVELS) c = cover_rows(p, lane, first, last);
-        sti_mbar_wait(m.q_free(), q_parity ^ 1);
-        q_parity ^= 1;
+        sti_mbar_wait(m.q_free(rq.stage), rq.parity ^ 1);
         if (leader) {
-            sti_mbar_expect(m.q_full(), C::Q_BYTES);
+            sti_mbar_expect(m.q_full(rq.stage), C::Q_BYTES);
             for (int g = 0; g < C::WGS; g++)
                 for (int x = 0; x < C::PANELS; x++)
-                    sti_tma_load(m.q + (g * C::PANELS + x) * C::Q_PANEL, &p.q, m.q_full(), 64 * x, first + 64 * g, head,
-                                 batch);
+                    sti_tma_load(m.q + rq.stage * C::Q_BYTES + (g * C::PANELS + x) * C::Q_PANEL, &p.q,
+                                 m.q_full(rq.stage), 64 * x, first + 64 * g, head, batch);
         }
+        rq.step();
         for (int n = range.hi - 1; n >= range.lo; n--) {
             int k_panels = C::PANELS, v_panels = C::PANELS;
             if (C::LEVELS) {
@@ -259,7 +257,8 @@ template <class C> struct consumer {
     span keys, safe;                 /* keys that some row sees; that every row sees */
     int first;                       /* query row of the warpgroup */
     ring<C::STAGES> rk, rv;
-    ring<2> ru;
+    ring<2> ru, rq;
+    uint32_t stored = 0; /* barrier of the Q whose memory a store still reads */
 
     struct tile {
         int n, all, some;
@@ -270,7 +269,6 @@ template <class C> struct consumer {
         wg = threadIdx.x / 128 - 1;
         lane = threadIdx.x & 31;
         row = (threadIdx.x & 127) / 32 * 16 + lane / 4;
-        q = m.q + wg * C::PANELS * C::Q_PANEL;
         slot = m.tail + wg * C::Q_PANEL;
     }
 
@@ -628,13 +626,21 @@ template <class C> struct consumer {
         sti_fence_async();
         sync();
     }
+    /* The memory of the last unit's Q goes back once its output has left. */
+    __device__ __forceinline__ void finish_store()
+    {
+        if (stored && (threadIdx.x & 127) == 0) {
+            sti_tma_store_wait_read<0>();
+            sti_mbar_arrive(stored);
+        }
+        stored = 0;
+    }
     __device__ __forceinline__ void run();
     __device__ __forceinline__ void finish(int batch, int head);
 };
 
 template <class C> __device__ __forceinline__ void consumer<C>::run()
 {
-    uint32_t q_parity = 0;
     if (C::TURNS && wg == C::WGS - 1) sti_bar_arrive(1, 256); /* warpgroup 0 begins */
     for (;;) {
         sti_mbar_wait(m.unit_full(ru.stage), ru.parity);
@@ -660,8 +666,8 @@ template <class C> __device__ __forceinline__ void consumer<C>::run()
         top[0] = top[1] = -INFINITY;
         sum[0] = sum[1] = 0;
 
-        sti_mbar_wait(m.q_full(), q_parity);
-        q_parity ^= 1;
+        q = m.q + rq.stage * C::Q_BYTES + wg * C::PANELS * C::Q_PANEL;
+        sti_mbar_wait(m.q_full(rq.stage), rq.parity);
         if (C::LEVELS && p.scaled) scale_q();
         tile t = {}, u = classify(range.hi - 1);
         for (bool pending = false;; pending = true) { /* t's values are to come, u is next */
@@ -677,6 +683,7 @@ template <class C> __device__ __forceinline__ void consumer<C>::run()
 #pragma unroll
             for (int i = 0; i < NS; i++) s[i] = 0; /* whose registers were free for the values */
             begin_scores(u);
+            finish_store();
             if (softmax(u)) rescale();
             pack();
             t = u;
@@ -684,6 +691,7 @@ template <class C> __device__ __forceinline__ void consumer<C>::run()
         }
         finish(batch, head);
     }
+    finish_store();
 }
 
 /* O / sum through the memory of Q, lse straight out. */
@@ -701,6 +709,7 @@ template <class C> __device__ __forceinline__ void consumer<C>::finish(int batch
                 sum[i] > 0 ? (top[i] + __log2f(sum[i])) * 0.69314718056f : -INFINITY;
     }
     const int r = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
+    finish_store();
     sync(); /* nobody reads Q any more */
 #pragma unroll
     for (int i = 0; i < C::D / 16; i++) {
@@ -715,9 +724,9 @@ template <class C> __device__ __forceinline__ void consumer<C>::finish(int batch
     if ((threadIdx.x & 127) == 0) {
         for (int x = 0; x < C::PANELS; x++) sti_tma_store(&p.o, q + x * C::Q_PANEL, 64 * x, first, head, batch);
         sti_tma_store_commit();
-        sti_tma_store_wait_read<0>();
-        sti_mbar_arrive(m.q_free());
     }
+    stored = m.q_free(rq.stage);
+    rq.step();
 }
 
 template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(const __grid_constant__ params p)
@@ -729,9 +738,9 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
         sti_tma_prefetch(&p.k);
         sti_tma_prefetch(&p.v);
         sti_tma_prefetch(&p.o);
-        sti_mbar_init(m.q_full(), 1);
-        sti_mbar_init(m.q_free(), C::WGS);
         for (int s = 0; s < 2; s++) {
+            sti_mbar_init(m.q_full(s), 1);
+            sti_mbar_init(m.q_free(s), C::WGS);
             sti_mbar_init(m.unit_full(s), 1);
             sti_mbar_init(m.unit_free(s), 4 * C::WGS);
         }
