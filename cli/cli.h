@@ -88,8 +88,9 @@ int cli_status(strata_status s, cli_role role, const char *subject);
 /* Context from the global options; isa NULL: the user's choice. @return exit code; *out NULL on failure */
 int cli_context(const cli *c, const char *isa, strata_context **out);
 
-/* Configuration of a task from --config, --model and --set. @return exit code; *out NULL on failure */
-int cli_configure(const cli *c, const strata_context *ctx, const char *task, strata_config **out);
+/* Configuration of a task from --config, the model (NULL: none was given) and --set. @return exit code; *out NULL on
+ * failure */
+int cli_configure(const cli *c, const strata_context *ctx, const char *task, const char *model, strata_config **out);
 
 /* ---- training: what the commands that train share -------------------------------------------------------------- */
 /* The files behind the task on the command line, or of task text those of STRATA_DATA or ./data. */

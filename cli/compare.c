@@ -10,7 +10,7 @@
 static int read_rates(comparison *p)
 {
     const char *list = cli_text(p->c, "lr");
-    if (!list) list = strata_config_get(p->cfg, "train.lr");
+    if (!list) list = strata_config_get(p->model[0].cfg, "train.lr");
     for (const char *s = list; s && *s;) {
         char *end;
         double v = strtod(s, &end);
@@ -25,35 +25,41 @@ static int read_rates(comparison *p)
     return p->rates ? CLI_OK : cli_fail(CLI_USAGE, "--lr: no learning rate");
 }
 
-/* The one budget, and nothing beside it that ends a run. */
+static const char *const budget_option[AXES] = { "tokens", "flops", "seconds" };
+static const char *const budget_key[AXES] = { "train.tokens", "train.flops", "train.seconds" };
+
 static int read_budget(comparison *p)
 {
-    static const char *const option[AXES] = { "tokens", "flops", "seconds" };
-    static const char *const key[AXES] = { "train.tokens", "train.flops", "train.seconds" };
-    char text[CLI_NUMBER];
     int given = 0;
     for (int a = 0; a < AXES; a++)
-        if (cli_given(p->c, option[a])) {
+        if (cli_given(p->c, budget_option[a])) {
             given++;
             p->axis = (compare_axis)a;
         }
     if (given != 1)
         return cli_fail(CLI_USAGE, "compare: %s of --tokens, --flops and --seconds says what the runs have in common",
                         given ? "only one" : "one");
-    p->budget = cli_num(p->c, option[p->axis]);
-    for (int32_t i = 0; i < strata_config_count(p->cfg); i++) {
+    p->budget = cli_num(p->c, budget_option[p->axis]);
+    return CLI_OK;
+}
+
+/* The budget into a model's configuration, which must hold nothing beside it that ends a run. */
+static int set_budget(const comparison *p, strata_config *cfg)
+{
+    char text[CLI_NUMBER];
+    for (int32_t i = 0; i < strata_config_count(cfg); i++) {
         strata_config_item it;
-        if (strata_config_at(p->cfg, i, &it) != STRATA_OK || !strcmp(it.source, "default")) continue;
+        if (strata_config_at(cfg, i, &it) != STRATA_OK || !strcmp(it.source, "default")) continue;
         bool ends = !strcmp(it.key, "train.steps");
-        for (int a = 0; a < AXES; a++) ends = ends || !strcmp(it.key, key[a]);
+        for (int a = 0; a < AXES; a++) ends = ends || !strcmp(it.key, budget_key[a]);
         if (ends)
             return cli_fail(CLI_USAGE, "compare: %s (%s) ends a run too; the budget is --%s", it.key, it.source,
-                            option[p->axis]);
+                            budget_option[p->axis]);
     }
     (void)snprintf(text, sizeof text, p->axis == BY_TOKENS ? "%.0f" : "%.17g", p->budget);
-    int rc = cli_status(strata_config_set(p->cfg, key[p->axis], text, "--"), CLI_ON_INPUT, NULL);
-    if (!rc) rc = cli_status(strata_config_set(p->cfg, "train.steps", "0", "compare"), CLI_ON_INPUT, NULL);
-    if (!rc) rc = cli_status(strata_config_set(p->cfg, "train.resume", "1", "compare"), CLI_ON_INPUT, NULL);
+    int rc = cli_status(strata_config_set(cfg, budget_key[p->axis], text, "compare"), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_config_set(cfg, "train.steps", "0", "compare"), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_config_set(cfg, "train.resume", "1", "compare"), CLI_ON_INPUT, NULL);
     return rc;
 }
 
@@ -82,20 +88,57 @@ static void slug(const char *text, char *out, size_t cap)
     (void)snprintf(out, cap, "%.*s%s%s", (int)head, all, head ? "-" : "", all + from);
 }
 
+/* One "key=value" of a model, from *at on, which moves behind it. */
+static int set_own(strata_config *cfg, const compare_model *m, const char **at)
+{
+    static const char *const common[] = { "model.spec", "train.lr", "train.seed" };
+    char key[64], value[512];
+    size_t n = strcspn(*at, " \t"), eq = strcspn(*at, "=");
+    if (eq >= n || eq >= sizeof key || n - eq > sizeof value)
+        return cli_fail(CLI_USAGE, "--model %s: '%.*s' is no key=value", m->text, (int)n, *at);
+    (void)snprintf(key, sizeof key, "%.*s", (int)eq, *at);
+    (void)snprintf(value, sizeof value, "%.*s", (int)(n - eq - 1), *at + eq + 1);
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        if (!strcmp(key, common[i]))
+            return cli_fail(CLI_USAGE, "--model %s: %s is not a model's own in a comparison", m->text, key);
+    *at += n;
+    return cli_status(strata_config_set(cfg, key, value, "--model"), CLI_ON_INPUT, NULL);
+}
+
+/* "SPEC; key=value …": the spec, and keys for this model alone. */
+static int configure_model(const comparison *p, compare_model *m)
+{
+    const char *end = strchr(m->text, ';'), *at = end ? end + 1 : "";
+    size_t n = end ? (size_t)(end - m->text) : strlen(m->text);
+    while (n && m->text[n - 1] == ' ') n--;
+    char *spec = malloc(n + 1);
+    if (!spec) return cli_fail(CLI_FAILED, "out of memory");
+    memcpy(spec, m->text, n);
+    spec[n] = 0;
+    int rc = cli_configure(p->c, p->ctx, p->task, spec, &m->cfg);
+    while (!rc && *(at += strspn(at, " \t"))) rc = set_own(m->cfg, m, &at);
+    free(spec);
+    return rc;
+}
+
 static int read_models(comparison *p)
 {
-    const char *spec;
-    while ((spec = cli_repeated(p->c, "model", p->models))) {
+    const char *text;
+    int rc = read_budget(p);
+    while (!rc && (text = cli_repeated(p->c, "model", p->models))) {
         if (p->models == COMPARE_MODELS) return cli_fail(CLI_USAGE, "compare: more than %d models", COMPARE_MODELS);
         compare_model *m = &p->model[p->models];
         const char *name = cli_repeated(p->c, "name", p->models++);
         char part[42];
-        slug(name ? name : spec, part, sizeof part);
-        m->spec = spec;
+        slug(name ? name : text, part, sizeof part);
+        m->text = text;
         (void)snprintf(m->name, sizeof m->name, "%d-%s", p->models, part);
+        rc = configure_model(p, m);
+        if (!rc) rc = set_budget(p, m->cfg);
     }
-    if (cli_repeated(p->c, "name", p->models)) return cli_fail(CLI_USAGE, "compare: more --name than --model");
-    return p->models ? CLI_OK : cli_fail(CLI_USAGE, "compare: --model SPEC is needed, one for each model");
+    if (!rc && cli_repeated(p->c, "name", p->models)) rc = cli_fail(CLI_USAGE, "compare: more --name than --model");
+    if (!rc && !p->models) rc = cli_fail(CLI_USAGE, "compare: --model SPEC is needed, one for each model");
+    return rc;
 }
 
 /* ---- the models ------------------------------------------------------------------------------------------------- */
@@ -105,8 +148,7 @@ static int cost_models(comparison *p)
     int rc = CLI_OK;
     for (int m = 0; m < p->models && !rc; m++) {
         strata_cost k = { .size = STRATA_INIT(strata_cost) };
-        rc = cli_status(strata_config_set(p->cfg, "model.spec", p->model[m].spec, "--model"), CLI_ON_INPUT, NULL);
-        if (!rc) rc = cli_status(strata_train_cost(p->ctx, p->cfg, &k), CLI_ON_INPUT, NULL);
+        rc = cli_status(strata_train_cost(p->ctx, p->model[m].cfg, &k), CLI_ON_INPUT, NULL);
         p->model[m].params = k.params;
         p->model[m].flops_token = k.flops_fwd + k.flops_bwd;
     }
@@ -195,14 +237,12 @@ static int prepare(comparison *p, strata_context **ctx)
     if (!p->dir) return cli_fail(CLI_USAGE, "compare: --out DIR is needed");
     int rc = cli_context(c, NULL, ctx);
     p->ctx = *ctx;
-    if (!rc) rc = cli_configure(c, *ctx, p->task, &p->cfg);
     if (!rc) rc = cli_status(strata_task_describe(p->task, &p->about), CLI_ON_INPUT, NULL);
     if (!rc) rc = read_models(p);
     if (!rc) rc = read_rates(p);
-    if (!rc) rc = read_budget(p);
     if (rc) return rc;
     p->seeds = (int)cli_int(c, "seeds");
-    p->first_seed = strtoll(strata_config_get(p->cfg, "train.seed"), NULL, 10);
+    p->first_seed = strtoll(strata_config_get(p->model[0].cfg, "train.seed"), NULL, 10);
     p->best = cli_flag(c, "best");
     rc = cost_models(p);
     if (!rc) rc = check_params(p);
@@ -225,14 +265,17 @@ static int run_compare(cli *c)
     for (int i = 0; p->run && i < p->seeds * p->models * p->rates; i++) compare_run_free(&p->run[i]);
     free(p->run);
     free(p->data.found);
-    strata_config_destroy(p->cfg);
+    for (int m = 0; m < p->models; m++) strata_config_destroy(p->model[m].cfg);
     strata_context_destroy(ctx);
     free(p);
     return rc;
 }
 
 static const cli_option options[] = {
-    { "model", 'm', CLI_TEXT, "SPEC", "a model; repeat it for each, the first is the one compared with", NULL, 0, 0 },
+    { "model", 'm', CLI_TEXT, "SPEC",
+      "a model, \"SPEC\" or \"SPEC; key=value …\" with keys of its own; repeat it for each, the first is the one "
+      "compared with",
+      NULL, 0, 0 },
     { "name", 'n', CLI_TEXT, "NAME", "a short name for a model, in the order of --model", NULL, 0, 0 },
     { "out", 'o', CLI_TEXT, "DIR", "holds a run directory per model, learning rate and seed, and the results", NULL, 0,
       0 },
@@ -264,7 +307,8 @@ const cli_command cmd_compare = {
     "After the warm-up the learning rate is constant, so the validation curves also tell the losses at the largest\n"
     "tokens, FLOPs and seconds that all runs reached; train.eval_every says how finely.\n"
     "Ctrl-C stops with 130, and the same command goes on where it stopped: runs that are done are not trained again,\n"
-    "so models, learning rates and seeds can be added. A run started with other keys is refused. DIR/compare.txt and\n"
+    "so models (at the end), learning rates and seeds can be added. A run started with other keys is refused. "
+    "DIR/compare.txt and\n"
     "DIR/compare.json hold the results, strata report DIR/*/ has the curves.",
     "strata compare text book.txt --out cmp --tokens 2e6 --lr 1e-3,3e-3 \\\n"
     "    --model \"decoder layers=4 width=128 mixers=softmax(heads=4)\" \\\n"

@@ -22,8 +22,9 @@ typedef struct compare_run {
 } compare_run;
 
 typedef struct compare_model {
-    const char *spec; /* borrowed */
-    char name[64];    /* "1-decoder-…" */
+    const char *text;   /* borrowed: "SPEC" or "SPEC; key=value …" */
+    strata_config *cfg; /* owned: of its runs, but for learning rate and seed */
+    char name[64];      /* "1-decoder-…" */
     int64_t params;
     double flops_token; /* forward and backward; measured once a run is there */
 } compare_model;
@@ -31,7 +32,6 @@ typedef struct compare_model {
 typedef struct comparison {
     const cli *c;
     const strata_context *ctx;
-    strata_config *cfg;
     const char *task, *dir;
     strata_task_info about;
     cli_data data;

@@ -21,14 +21,14 @@ void compare_run_free(compare_run *r)
 }
 
 /* ---- configuration ---------------------------------------------------------------------------------------------- */
-static int configure(comparison *p, int model, int rate, int seed)
+static int configure(const comparison *p, int model, int rate, int seed)
 {
     char lr[CLI_NUMBER], number[CLI_NUMBER];
     (void)snprintf(lr, sizeof lr, "%.10g", p->rate[rate]);
     (void)snprintf(number, sizeof number, "%lld", (long long)(p->first_seed + seed));
-    int rc = cli_status(strata_config_set(p->cfg, "model.spec", p->model[model].spec, "--model"), CLI_ON_INPUT, NULL);
-    if (!rc) rc = cli_status(strata_config_set(p->cfg, "train.lr", lr, "--lr"), CLI_ON_INPUT, NULL);
-    if (!rc) rc = cli_status(strata_config_set(p->cfg, "train.seed", number, "--seeds"), CLI_ON_INPUT, NULL);
+    strata_config *cfg = p->model[model].cfg;
+    int rc = cli_status(strata_config_set(cfg, "train.lr", lr, "--lr"), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_config_set(cfg, "train.seed", number, "--seeds"), CLI_ON_INPUT, NULL);
     return rc;
 }
 
@@ -43,7 +43,7 @@ static bool is_bookkeeping(const char *key)
 }
 
 /* A run that is there must be one of this very configuration: nothing is mixed silently. */
-static int check_same(const comparison *p, const compare_run *r)
+static int check_same(const comparison *p, const strata_config *cfg, const compare_run *r)
 {
     struct stat st;
     char *path = cli_join(r->dir, "config.conf");
@@ -55,9 +55,9 @@ static int check_same(const comparison *p, const compare_run *r)
     }
     rc = cli_status(strata_config_create(p->ctx, p->task, &was), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_status(strata_config_load(was, path), CLI_ON_INPUT, NULL);
-    for (int32_t i = 0; !rc && i < strata_config_count(p->cfg); i++) {
+    for (int32_t i = 0; !rc && i < strata_config_count(cfg); i++) {
         strata_config_item it;
-        if ((rc = cli_status(strata_config_at(p->cfg, i, &it), CLI_ON_INPUT, NULL))) break;
+        if ((rc = cli_status(strata_config_at(cfg, i, &it), CLI_ON_INPUT, NULL))) break;
         const char *old = strata_config_get(was, it.key);
         if (!old || !strcmp(old, it.value) || is_bookkeeping(it.key)) continue;
         rc = cli_fail(CLI_USAGE, "%s was started with %s = %s, now it is %s: choose another --out", r->dir, it.key, old,
@@ -177,13 +177,14 @@ static int evaluate(comparison *p, compare_run *r)
     return rc;
 }
 
-static int train(comparison *p, compare_run *r, int number)
+static int train(const comparison *p, const strata_config *cfg, compare_run *r)
 {
     char label[160];
     cli_progress progress;
-    (void)snprintf(label, sizeof label, "%d/%d %s  ", number, p->models * p->rates * p->seeds, compare_run_name(r));
+    (void)snprintf(label, sizeof label, "%d/%d %s  ", (int)(r - p->run) + 1, p->models * p->rates * p->seeds,
+                   compare_run_name(r));
     cli_progress_begin(&progress, label);
-    strata_status s = strata_train(p->ctx, p->cfg, p->data.path, p->data.count, r->dir, cli_progress_on, &progress);
+    strata_status s = strata_train(p->ctx, cfg, p->data.path, p->data.count, r->dir, cli_progress_on, &progress);
     cli_progress_end(&progress);
     if (s == STRATA_E_INTERRUPTED) return CLI_INTERRUPTED;
     r->failed = s == STRATA_E_NUMERIC;
@@ -200,11 +201,11 @@ int compare_train(comparison *p, int model, int rate, int seed)
     r->loss = (double)NAN;
     for (int k = 0; k < COMPARE_MEASURES; k++) r->measure[k] = (double)NAN;
     int rc = configure(p, model, rate, seed);
-    if (!rc) rc = check_same(p, r);
+    if (!rc) rc = check_same(p, p->model[model].cfg, r);
     if (rc) return rc;
     if (!read_outcome(p, r)) {
         r->failed = false;
-        rc = train(p, r, (int)(r - p->run) + 1);
+        rc = train(p, p->model[model].cfg, r);
         if (!rc && !r->failed && p->about.measures) rc = evaluate(p, r);
         if (!rc) rc = write_outcome(p, r);
     }

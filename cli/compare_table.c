@@ -66,12 +66,13 @@ static void summarise(const comparison *p, int model, row *r, double *value)
     }
 }
 
+/* A model without parameters does not train: its loss is the same everywhere, and limits nobody. */
 static void read_curves(const comparison *p, compare_table *t, double *value)
 {
     for (int a = 0; a < AXES; a++) {
         t->common[a] = (double)INFINITY;
         for (int m = 0; m < p->models; m++)
-            for (int s = 0; s < p->seeds; s++) {
+            for (int s = 0; s < p->seeds && p->model[m].params > 0; s++) {
                 const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
                 if (!run->failed) t->common[a] = fmin(t->common[a], run->x[a]);
             }
@@ -79,8 +80,11 @@ static void read_curves(const comparison *p, compare_table *t, double *value)
             int n = 0;
             for (int s = 0; s < p->seeds; s++) {
                 const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
-                double v =
-                    run->failed ? (double)NAN : curve_at(run->curve[a], run->curve_loss, run->points, t->common[a]);
+                double v = (double)NAN;
+                if (!run->failed && p->model[m].params == 0)
+                    v = run->loss;
+                else if (!run->failed)
+                    v = curve_at(run->curve[a], run->curve_loss, run->points, t->common[a]);
                 if (isfinite(v)) value[n++] = v;
             }
             t->row[m].reading[a] = sample_of(value, n);
@@ -93,10 +97,11 @@ compare_table *compare_tabulate(const comparison *p)
     compare_table *t = calloc(1, sizeof *t);
     double *value = calloc((size_t)p->seeds, sizeof *value);
     if (t && value) {
-        const char *schedule = strata_config_get(p->cfg, "train.schedule");
-        t->readable = schedule && !strcmp(schedule, "constant");
+        t->readable = true;
         t->level = 1 - 0.05 / (p->models > 2 ? p->models - 1 : 1);
         for (int m = 0; m < p->models; m++) {
+            const char *schedule = strata_config_get(p->model[m].cfg, "train.schedule");
+            t->readable = t->readable && schedule && !strcmp(schedule, "constant");
             choose_rate(p, m, &t->row[m], value);
             summarise(p, m, &t->row[m], value);
         }
@@ -117,13 +122,14 @@ void compare_table_free(compare_table *t)
 /* ---- verdicts --------------------------------------------------------------------------------------------------- */
 typedef struct verdict {
     welch w;
-    const char *word, *why; /* "better", "worse", "none"; why only with none */
+    int sign;        /* of the difference; 0: no verdict */
+    const char *why; /* there is none */
 } verdict;
 
-/* Of b against a. A win needs an interval without 0 and a difference larger than either spread. */
+/* Of b against a. A verdict needs an interval without 0 and a difference larger than either spread. */
 static verdict judge(const comparison *p, const sample *a, const sample *b, double level)
 {
-    verdict v = { .word = "none" };
+    verdict v = { .sign = 0 };
     bool interval = welch_interval(a, b, level, &v.w);
     if (a->n < p->seeds || b->n < p->seeds)
         v.why = a->n + b->n == 0 ? "not measured" : "not known for every seed";
@@ -134,8 +140,16 @@ static verdict judge(const comparison *p, const sample *a, const sample *b, doub
     else if (fabs(v.w.difference) <= fmax(a->sd, b->sd))
         v.why = "within the spread of the seeds";
     else
-        v.word = v.w.difference < 0 ? "better" : "worse";
+        v.sign = v.w.difference < 0 ? -1 : 1;
     return v;
+}
+
+/* Less loss is better; what a task measures may be good or bad, so of that only its direction is said. */
+static const char *word_of(const verdict *v, bool loss)
+{
+    if (v->sign == 0) return "none";
+    if (loss) return v->sign < 0 ? "better" : "worse";
+    return v->sign < 0 ? "lower" : "higher";
 }
 
 /* ---- for people ------------------------------------------------------------------------------------------------- */
@@ -235,23 +249,26 @@ static void put_rates(const comparison *p, const compare_table *t, FILE *f)
     }
 }
 
-/* The losses of every model in one reading, and what they say against the first. */
-static void put_reading(const comparison *p, const compare_table *t, FILE *f, const sample *of_first, size_t stride)
+/* One number of every model, and what it says against the first. `first` is that of model 1, in its row. */
+static void put_reading(const comparison *p, const compare_table *t, FILE *f, const sample *first, const char *what)
 {
-    char low[CLI_NUMBER], high[CLI_NUMBER], diff[CLI_NUMBER];
-    (void)fprintf(f, "%-*s %9s %9s %9s %20s  %s\n", name_width(p), "", "loss", "sd", "vs 1", "interval", "verdict");
+    char low[CLI_NUMBER], high[CLI_NUMBER], interval[2 * CLI_NUMBER + 8];
+    const size_t offset = (size_t)((const char *)first - (const char *)&t->row[0]);
+    (void)fprintf(f, "%-*s %9s %9s %9s %20s  %s\n", name_width(p), "", what, "sd", "vs 1", "interval", "verdict");
     for (int m = 0; m < p->models; m++) {
-        const sample *s = (const sample *)(const void *)((const char *)of_first + (size_t)m * stride);
+        const sample *s = (const sample *)(const void *)((const char *)&t->row[m] + offset);
         (void)fprintf(f, "%-*s", name_width(p), p->model[m].name);
         put_number(f, s->mean);
         put_number(f, s->sd);
         if (m > 0) {
-            char interval[2 * CLI_NUMBER + 8];
-            verdict v = judge(p, of_first, s, t->level);
-            (void)snprintf(diff, sizeof diff, isfinite(v.w.difference) ? "%+.4f" : "-", v.w.difference);
+            verdict v = judge(p, first, s, t->level);
             (void)snprintf(interval, sizeof interval, "[%s, %s]", number(low, v.w.low), number(high, v.w.high));
-            (void)fprintf(f, " %9s %20s  %s%s", diff, isfinite(v.w.low) ? interval : "-",
-                          v.why ? "no verdict: " : v.word, v.why ? v.why : "");
+            if (isfinite(v.w.difference))
+                (void)fprintf(f, " %+9.4f", v.w.difference);
+            else
+                (void)fprintf(f, " %9s", "-");
+            (void)fprintf(f, " %20s  %s%s", isfinite(v.w.low) ? interval : "-",
+                          v.sign ? "" : "no verdict: ", v.sign ? word_of(&v, !strcmp(what, "loss")) : v.why);
         }
         (void)fputc('\n', f);
     }
@@ -264,14 +281,14 @@ static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
         (void)fputs("\nleast validation loss of each run\n", f);
     else
         (void)fprintf(f, "\nat the end, at equal %s\n", compare_axis_name[p->axis]);
-    put_reading(p, t, f, &t->row[0].loss, sizeof t->row[0]);
+    put_reading(p, t, f, &t->row[0].loss, "loss");
     for (int a = 0; a < AXES && t->readable; a++) {
         if (a == (int)p->axis || !isfinite(t->common[a])) continue;
         (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount(b, (compare_axis)a, t->common[a]),
                       a == BY_SECONDS  ? " of training as measured"
                       : a == BY_TOKENS ? " tokens"
                                        : "FLOPs");
-        put_reading(p, t, f, &t->row[0].reading[a], sizeof t->row[0]);
+        put_reading(p, t, f, &t->row[0].reading[a], "loss");
         for (int m = 0; m < p->models; m++)
             if (t->row[m].reading[a].n < t->row[m].loss.n) {
                 (void)fputs("A curve that begins later has no value there: a smaller train.eval_every gives one.\n", f);
@@ -280,6 +297,10 @@ static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
     }
     if (!t->readable)
         (void)fputs("\nOther readings need train.schedule=constant: a cosine ends where the run ends.\n", f);
+    for (int k = 0; k < p->measures && p->models > 1; k++) {
+        (void)fputc('\n', f);
+        put_reading(p, t, f, &t->row[0].measure[k], p->measure[k]);
+    }
     if (p->models < 2) return;
     (void)fputs("\nIntervals are Welch's for the difference of two means, ", f);
     if (p->models > 2)
@@ -288,7 +309,7 @@ static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
     else
         (void)fputs("at 95 %.\n", f);
     (void)fputs(
-        "better, worse: the interval does not hold 0, and the difference is larger than the sd of either model.\n"
+        "better, worse, lower, higher: the interval does not hold 0, and the difference is larger than either sd.\n"
         "The learning rate of a model is chosen by this validation loss too, from the same list for all.\n",
         f);
 }
@@ -303,7 +324,7 @@ void compare_print(const comparison *p, const compare_table *t, FILE *f)
     if (p->measures)
         (void)fprintf(f, "other columns: as strata eval%s measures them on the %s checkpoint\n",
                       p->best ? " --best" : "", p->best ? "best" : "last");
-    for (int i = 0; i < p->models; i++) (void)fprintf(f, "%s = %s\n", p->model[i].name, p->model[i].spec);
+    for (int i = 0; i < p->models; i++) (void)fprintf(f, "%s = %s\n", p->model[i].name, p->model[i].text);
     put_models(p, t, f);
     put_rates(p, t, f);
     put_verdicts(p, t, f);
@@ -348,7 +369,7 @@ static void json_model(const comparison *p, const compare_table *t, int m, FILE 
     json_text(&j, "kind", "model");
     json_int(&j, "model", m + 1);
     json_text(&j, "name", p->model[m].name);
-    json_text(&j, "spec", p->model[m].spec);
+    json_text(&j, "spec", p->model[m].text);
     json_text(&j, "task", p->task);
     json_text(&j, "equal", compare_axis_name[p->axis]);
     json_num(&j, "budget", p->budget);
@@ -371,23 +392,24 @@ static void json_model(const comparison *p, const compare_table *t, int m, FILE 
     json_end(&j);
 }
 
-static void json_verdict(const comparison *p, const compare_table *t, int m, int axis, FILE *f)
+static void json_verdict(const comparison *p, const compare_table *t, int m, const sample *first, const char *of,
+                         const char *at, FILE *f)
 {
-    static const char *const at[AXES + 1] = { "tokens", "flops", "seconds", "end" };
-    const row *a = &t->row[0], *b = &t->row[m];
-    verdict v = axis == AXES ? judge(p, &a->loss, &b->loss, t->level)
-                             : judge(p, &a->reading[axis], &b->reading[axis], t->level);
+    const size_t offset = (size_t)((const char *)first - (const char *)&t->row[0]);
+    const sample *s = (const sample *)(const void *)((const char *)&t->row[m] + offset);
+    verdict v = judge(p, first, s, t->level);
     json j = json_begin(f);
     json_text(&j, "kind", "verdict");
     json_int(&j, "model", m + 1);
     json_int(&j, "against", 1);
-    json_text(&j, "at", at[axis]);
+    json_text(&j, "of", of);
+    json_text(&j, "at", at);
     json_num(&j, "difference", v.w.difference);
     json_num(&j, "low", v.w.low);
     json_num(&j, "high", v.w.high);
     json_num(&j, "dof", v.w.dof);
     json_num(&j, "level", t->level);
-    json_text(&j, "verdict", v.word);
+    json_text(&j, "verdict", word_of(&v, !strcmp(of, "loss")));
     json_text(&j, "why", v.why);
     json_end(&j);
 }
@@ -398,8 +420,10 @@ void compare_print_json(const comparison *p, const compare_table *t, FILE *f)
         for (int k = 0; k < p->rates; k++)
             for (int s = 0; s < p->seeds; s++) json_run(p, m, k, s, f);
     for (int m = 0; m < p->models; m++) json_model(p, t, m, f);
+    static const char *const at[AXES] = { "tokens", "flops", "seconds" };
     for (int m = 1; m < p->models; m++) {
-        json_verdict(p, t, m, AXES, f);
-        for (int a = 0; a < AXES && t->readable; a++) json_verdict(p, t, m, a, f);
+        json_verdict(p, t, m, &t->row[0].loss, "loss", "end", f);
+        for (int a = 0; a < AXES && t->readable; a++) json_verdict(p, t, m, &t->row[0].reading[a], "loss", at[a], f);
+        for (int k = 0; k < p->measures; k++) json_verdict(p, t, m, &t->row[0].measure[k], p->measure[k], "end", f);
     }
 }

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cli_configure(const cli *c, const strata_context *ctx, const char *task, strata_config **out)
+int cli_configure(const cli *c, const strata_context *ctx, const char *task, const char *model, strata_config **out)
 {
     int rc = cli_status(strata_config_create(ctx, task, out), CLI_ON_INPUT, NULL);
-    const char *path = cli_text(c, "config"), *model = cli_text(c, "model"), *pair;
+    const char *path = cli_text(c, "config"), *pair;
     if (!rc && path) rc = cli_status(strata_config_load(*out, path), CLI_ON_INPUT, NULL);
     if (!rc && model) rc = cli_status(strata_config_set(*out, "model.spec", model, "--model"), CLI_ON_INPUT, NULL);
     for (int i = 0; !rc && (pair = cli_repeated(c, "set", i)); i++) {
@@ -32,7 +32,7 @@ static int run_config(cli *c)
     strata_context *ctx = NULL;
     strata_config *cfg = NULL;
     int rc = cli_context(c, NULL, &ctx);
-    if (!rc) rc = cli_configure(c, ctx, cli_text(c, "task"), &cfg);
+    if (!rc) rc = cli_configure(c, ctx, cli_text(c, "task"), cli_text(c, "model"), &cfg);
     for (int32_t i = 0; !rc && i < strata_config_count(cfg); i++) {
         strata_config_item it;
         if ((rc = cli_status(strata_config_at(cfg, i, &it), CLI_ON_INPUT, NULL))) break;

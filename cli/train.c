@@ -120,7 +120,7 @@ static int run_train(cli *c)
     strata_config *cfg = NULL;
     if (!out) return cli_fail(CLI_USAGE, "train: --out DIR is needed");
     int rc = cli_context(c, NULL, &ctx);
-    if (!rc) rc = cli_configure(c, ctx, task, &cfg);
+    if (!rc) rc = cli_configure(c, ctx, task, cli_text(c, "model"), &cfg);
     if (!rc) rc = cli_status(strata_task_describe(task, &about), CLI_ON_INPUT, NULL);
     if (!rc && about.reads_files) /* a wrong model is said before the data are looked at */
         rc = cli_status(strata_train_check(ctx, cfg), CLI_ON_INPUT, NULL);

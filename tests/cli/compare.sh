@@ -52,11 +52,14 @@ for m in 1-deep 2-flat; do losses c/$m >c.losses; losses d/$m | cmp - c.losses &
 echo "# other budgets, other tasks"
 compare --out e --flops 3e8 --seeds 2 2>/dev/null | sed -n '/^task/p;/^at the end/p;/^at .*tokens,/p'
 compare --out f --seconds 0.05 --seeds 1 2>/dev/null | sed -n '/^task/p'
-strata compare states --model "decoder layers=1 width=16 mixers=softmax(heads=2)" --out g --set states.kind=group --set states.group=z3 \
+tiny="decoder layers=1 width=16 mixers=softmax(heads=2)"
+strata compare states --model "$tiny" --name base --model "$tiny; train.clip=0 train.beta2=0.9" --name free --out g --set states.kind=group --set states.group=z3 \
     --set states.max=5 --set states.eval_max=8 --set states.eval_sequences=20 --tokens 400 --seeds 2 --threads 1 --best >table 2>log ||
     { echo "states: $?"; cat log; }
 sed -n 's/^model .* max  *\(accuracy .*\)/\1/p;/^other/p' table
 grep -c '^measure.accuracy = [0-9.e-]*$' g/*/outcome
+grep -c '  accuracy  *sd  *vs 1' table
+grep -e '^train.clip' -e '^train.beta2' g/*seed1/config.conf
 
 echo "# refused"
 run compare --tokens 5000
@@ -66,6 +69,9 @@ run compare --out x --tokens 5000 --set train.steps=5
 run compare --out x --tokens 5000 --lr 1e-3,,2e-3
 run compare --out x --tokens 5000 --lr 1e-3,0.001
 run compare --out x --tokens 5000 --name three
+run compare --out x --tokens 5000 --model "decoder; train.lr=1"
+run compare --out x --tokens 5000 --model "decoder; train.clip 1"
+run compare --out x --tokens 5000 --model "decoder; train.flops=1e9"
 run compare --out x --tokens 5000 --params 0.01 --model "decoder layers=2 width=32 context=32"
 run compare --out x --tokens 5000 --model "decodr"
 run compare --out a --tokens 6000 --seeds 2 --lr 3e-3

@@ -419,6 +419,15 @@ static void limits(void)
     CHECK_OK(strata_cost_of(ctx, TINY, 96, 0, 1, 0, &cost, &canonical));
     CHECK(cost.flops_fwd > 0 && cost.flops_bwd > 0 && cost.params > 0 && cost.cache_bytes > 0);
     strata_free_text(canonical);
+    strata_config *c = test_config(ctx, PAIRS("train.batch", "2"));
+    strata_cost same = { .size = STRATA_INIT(strata_cost) };
+    CHECK_OK(strata_train_cost(ctx, c, &same));
+    CHECK(same.params == cost.params && same.flops_fwd == cost.flops_fwd && same.flops_bwd == cost.flops_bwd);
+    CHECK_STATUS(strata_train_cost(ctx, c, &(strata_cost){ 0 }), STRATA_E_INVALID);
+    strata_config_destroy(c);
+    c = test_config(ctx, PAIRS("model.spec", "decoder layers=1 width=32 mixers=softmax(heads=5)"));
+    CHECK_STATUS(strata_train_cost(ctx, c, &same), STRATA_E_SPEC);
+    strata_config_destroy(c);
     strata_context_destroy(ctx);
     /* 5.5 steps' worth of FLOPs end after 6 */
     char flops[64];
@@ -427,6 +436,8 @@ static void limits(void)
     CHECK(test_exists(test_path("flops/step-6.safetensors")));
     CHECK_OK(train(PAIRS("train.steps", "0", "train.seconds", "1e-6"), data, "seconds", NULL, NULL));
     CHECK(test_exists(test_path("seconds/step-1.safetensors")));
+    CHECK_OK(train(PAIRS("train.steps", "0", "train.tokens", "129"), data, "tokens", NULL, NULL)); /* 64 a step */
+    CHECK(test_exists(test_path("tokens/step-3.safetensors")));
     /* both: whichever comes first; part of the validation text */
     CHECK_OK(
         train(PAIRS("train.steps", "3", "train.flops", flops, "train.eval_tokens", "40"), data, "both", NULL, NULL));
