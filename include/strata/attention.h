@@ -10,7 +10,10 @@
  *
  * Tensors are (batch, heads, time, dim) views with any strides whose last dimension is contiguous, so that a
  * (batch, time, heads, dim) array needs no copy. Query head h reads key head floor(h * kv_heads / heads).
- * Memory beyond inputs and outputs is O(time). Scores and keys of the spec: docs/keys. */
+ * Memory beyond inputs and outputs is O(time). Scores and keys of the spec: docs/keys.
+ *
+ * On a context with device=cuda every tensor, cache and workspace is device memory (tensors say device=STRATA_CUDA,
+ * else E_DEVICE), and calls return when their work is queued. */
 
 #include <strata/context.h>
 #include <strata/tensor.h>
@@ -20,16 +23,16 @@ STRATA_BEGIN
 typedef struct strata_attention strata_attention;
 
 typedef struct strata_attention_problem {
-    size_t size;                   /* STRATA_INIT(strata_attention_problem); every 0 below is a default */
-    int64_t batch;                 /* largest batch of a call */
-    int64_t heads, kv_heads;       /* kv_heads 0: heads */
-    int64_t q_time, k_time;        /* largest lengths of a call; k_time 0: q_time */
-    int64_t d_qk, d_v;             /* d_v 0: d_qk */
-    int64_t q_pos, k_pos;          /* absolute position of the first query and of the first key */
-    int64_t context;               /* length that default block lists divide; 0: q_pos + q_time */
-    int32_t dtype;                 /* 0: STRATA_F32; STRATA_F64; STRATA_BF16 (lse and sums f32; no decoding) */
-    int32_t train;                 /* 1: backward will be called */
-    const int64_t *cu_seqlens;     /* packed sequences: E_UNSUPPORTED unless NULL */
+    size_t size;               /* STRATA_INIT(strata_attention_problem); every 0 below is a default */
+    int64_t batch;             /* largest batch of a call */
+    int64_t heads, kv_heads;   /* kv_heads 0: heads */
+    int64_t q_time, k_time;    /* largest lengths of a call; k_time 0: q_time */
+    int64_t d_qk, d_v;         /* d_v 0: d_qk */
+    int64_t q_pos, k_pos;      /* absolute position of the first query and of the first key */
+    int64_t context;           /* length that default block lists divide; 0: q_pos + q_time */
+    int32_t dtype;             /* 0: STRATA_F32; STRATA_F64; STRATA_BF16 (lse and sums f32; decoding: device=cuda) */
+    int32_t train;             /* 1: backward will be called */
+    const int64_t *cu_seqlens; /* packed sequences: E_UNSUPPORTED unless NULL */
     const strata_tensor *key_bias; /* (batch, k_time) added to the scaled scores: E_UNSUPPORTED unless NULL */
 } strata_attention_problem;
 
@@ -52,7 +55,7 @@ STRATA_API void strata_attention_destroy(strata_attention *a); /* accepts NULL *
 STRATA_API strata_status strata_attention_query(const strata_attention *a, strata_attention_info *info);
 /** Canonical keys (borrowed), all resolved: blocks, ranks, scale. */
 STRATA_API const char *strata_attention_spec(const strata_attention *a);
-/** Name of the kernel variant that runs: "c", "avx2", "avx512", "ref". */
+/** Name of the kernel variant that runs: "c", "avx2", "avx512", "ref"; on a device "sm90" (tensor cores) or "cuda". */
 STRATA_API const char *strata_attention_variant(const strata_attention *a);
 
 /** o = softmax(S) v, lse = log sum exp S. A row with no visible key gives o = 0, lse = -inf.
@@ -72,6 +75,7 @@ STRATA_API strata_status strata_attention_backward(const strata_attention *a, co
 
 /** The cache of one sequence: a relocatable block without pointers; copying it forks a generation. Level 1 keys (and
  *  values) grow to `capacity` tokens, deeper levels are rings of min(b_l, capacity) tokens, windows rings of w + 1.
+ *  On a device the capacity must be the problem's k_time, else E_UNSUPPORTED.
  *  @param bytes of the block  @param payload [NULL: not wanted] bytes of the formula, alignment padding apart */
 STRATA_API strata_status strata_attention_cache_size(const strata_attention *a, int64_t capacity, size_t *bytes,
                                                      size_t *payload);

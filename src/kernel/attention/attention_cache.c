@@ -6,9 +6,6 @@
 
 static const uint64_t magic = 0x6e65747461697473u;
 
-/* On a device a ring holds whole vectors of positions, so that levels start and wrap at one. */
-enum { DEVICE_SLOTS = 16 };
-
 static size_t element(const sti_attention_plan *p)
 {
     return strata_dtype_size(p->dtype);
@@ -26,7 +23,7 @@ static bool add_slab(const sti_attention_plan *p, sti_cache_layout *l, sti_cache
         __builtin_mul_overflow((size_t)count, element(p), &bytes) || bytes > SIZE_MAX / 8 - l->payload)
         return false;
     l->payload += bytes;
-    if (sti_on_device(p->ctx)) s->slots = (s->slots + DEVICE_SLOTS - 1) / DEVICE_SLOTS * DEVICE_SLOTS;
+    if (sti_on_device(p->ctx)) s->slots = (s->slots + STI_CACHE_BLOCK - 1) / STI_CACHE_BLOCK * STI_CACHE_BLOCK;
     if (reach > capacity) l->limit = capacity;
     if (!sti_mul_i64(rank, s->slots, &count) || !sti_mul_i64(count, p->shape.kv_heads, &count) ||
         __builtin_mul_overflow((size_t)count, element(p), &bytes) || bytes > SIZE_MAX / 4 - l->bytes)

@@ -1,12 +1,19 @@
-/* One token at a time over the level-separated cache, and filling it. The layout is the CPU's (keys column by column,
- * values row by row) with rings of whole vectors of positions, so every read is 16 bytes wide and contiguous across
- * threads whatever the ranks.
+/* One token at a time over the level-separated cache, and filling it.
  *
- * A block owns a stretch of one (sequence, key head) and all query heads of its group, HEADS at a time. It walks tiles
- * of positions: a thread scores its own positions (a prefix of levels, as deep as they reach), the block agrees on a
- * maximum, then threads of a row group add up the values. Stretches leave unnormalised outputs that merge joins in
- * order. The block that holds the new token writes it to the cache first; nobody else reads that position. */
+ * A slab holds blocks of 64 positions (range.h), so the keys, or values, of a level in a block are one run of bytes
+ * whatever the ranks, and a tile (a block of all levels as deep as it reaches) arrives in shared memory with one bulk
+ * copy a slab. A block of threads owns a stretch of tiles of one (sequence, key head) and up to 16 query heads of the
+ * group:
+ *
+ * attend_tensor (bf16): one warp copies ahead through a ring of stages; four warps own 16 positions of every tile each,
+ * with their own running maximum: scores and values are m16n8k16 products with the heads as rows, scaled queries split
+ * into two bf16 so that they lose nothing. Warps meet once, at the end. Time is bytes for any group.
+ * attend_any (f32, f64, and sizes that do not fit the above): plain sums straight from the cache.
+ *
+ * Stretches leave unnormalised outputs that merge joins in order. The block that holds the new token writes it to the
+ * cache first; nobody else reads that position. */
 #include "backend/cuda/cuda.cuh"
+#include "backend/cuda/tma.cuh"
 #include "kernel/attention/attention_cuda.h"
 
 #include <math.h>
@@ -14,12 +21,20 @@
 namespace
 {
 
-enum { THREADS = 64, WARPS = THREADS / 32, LEVELS = STI_ATTENTION_LEVELS, SEQUENCES = 256, UNROLL = 8, WAVES = 12 };
+enum {
+    LEVELS = STI_ATTENTION_LEVELS,
+    SEQUENCES = 256, /* of one launch: their positions are parameters */
+    TILE = STI_CACHE_BLOCK,
+    ROWS = 16,    /* heads of a block of threads */
+    WARPS = 4,    /* that compute */
+    STAGES = 8,   /* at most */
+    ANY_HEADS = 4 /* heads that attend_any takes at once */
+};
 
 struct level { /* of one softmax */
     int32_t rank, at, vrank, vat;
-    int64_t slots, vslots, lo; /* lo: distance of the first key, -1: everything; or the block size */
-    size_t keys, values;       /* bytes from the start of a cache */
+    int64_t slots, vslots, reach; /* reach -1: everything */
+    size_t keys, values;          /* bytes from the start of a cache */
     double scale;
 };
 
@@ -31,7 +46,7 @@ struct softmax {
 
 struct job {
     softmax s;
-    int32_t part, parts, splits, d_v, alibi;
+    int32_t part, parts, splits, each, d_v, alibi, stages;
     int64_t heads, kv_heads;
     char *cache;
     size_t stride;
@@ -44,8 +59,8 @@ struct job {
 __device__ __forceinline__ int64_t first_key(const softmax &s, int i, int64_t t)
 {
     int64_t lo = 0;
-    if (s.l[0].lo >= 0) lo = t - s.l[0].lo + 1;
-    if (i > 0 && s.l[i].lo >= 0) lo = max(lo, s.blocks ? t / s.l[i].lo * s.l[i].lo : t - s.l[i].lo + 1);
+    if (s.l[0].reach >= 0) lo = t - s.l[0].reach + 1;
+    if (i > 0 && s.l[i].reach >= 0) lo = max(lo, s.blocks ? t / s.l[i].reach * s.l[i].reach : t - s.l[i].reach + 1);
     return max(lo, (int64_t)0);
 }
 
@@ -54,22 +69,6 @@ __device__ __forceinline__ int64_t slot_of(int64_t p, int64_t slots)
     if (p < slots) return p;
     if (p < (int64_t)1 << 31) return (uint32_t)p % (uint32_t)slots;
     return p % slots;
-}
-
-/* n neighbours, from the second-level cache: the new token was written by this block. */
-template <typename T, int n> __device__ __forceinline__ sti_vec<T, n> fetch(const T *p)
-{
-    constexpr int bytes = sizeof(T) * n;
-    sti_vec<T, n> y;
-    if constexpr (bytes == 16)
-        *(uint4 *)&y = __ldcg((const uint4 *)p);
-    else if constexpr (bytes == 8)
-        *(uint2 *)&y = __ldcg((const uint2 *)p);
-    else if constexpr (bytes == 4)
-        *(unsigned *)&y = __ldcg((const unsigned *)p);
-    else
-        *(unsigned short *)&y = __ldcg((const unsigned short *)p);
-    return y;
 }
 
 __device__ __forceinline__ float power(float x)
@@ -84,324 +83,523 @@ template <typename S> __device__ __forceinline__ S base()
 {
     return sizeof(S) == 4 ? S(1.4426950408889634) : S(1);
 }
-
-template <typename T> __device__ void write_token(const job &w, int64_t b, int64_t g, int64_t t)
+template <typename S> __device__ __forceinline__ S slope_of(const job &w, int64_t h)
 {
-    char *const cache = w.cache + (size_t)b * w.stride;
-    const T *k = (const T *)w.k.data + b * w.k.batch + g * w.k.head + w.s.offset;
-    const T *v = (const T *)w.v.data + b * w.v.batch + g * w.v.head;
-    for (int i = 0; i < w.s.levels; i++) {
-        const level &l = w.s.l[i];
-        T *keys = (T *)(cache + l.keys) + g * l.rank * l.slots + slot_of(t, l.slots);
-        for (int c = threadIdx.x; c < l.rank; c += THREADS) keys[c * l.slots] = k[l.at + c];
-        if (i >= w.s.vlevels) continue;
-        T *values = (T *)(cache + l.values) + (g * l.vslots + slot_of(t, l.vslots)) * l.vrank;
-        for (int c = threadIdx.x; c < l.vrank; c += THREADS) values[c] = v[l.vat + c];
-    }
-    __syncthreads();
+    return w.alibi ? S(exp2(-8.0 * (double)(h + 1) / (double)w.heads)) * base<S>() : S(0);
 }
 
-template <typename S, int HEADS> struct shared {
-    S *q;    /* (column, head), scaled */
-    S *p;    /* (position, head) */
-    S *o;    /* (warp, head, column) */
-    S *high; /* (warp, head) */
+/* The stretch of a block of threads. */
+struct stretch {
+    int64_t b, g, t, h0; /* sequence, key head, position of the query, first head */
+    int heads;
+    int64_t from, to; /* tiles */
+    char *cache;
 };
 
-/* acc[h][e] += q . keys for the vector of positions whose first slot `keys` points at. */
-template <typename T, typename S, int HEADS, int V>
-__device__ __forceinline__ void score_columns(const T *keys, int64_t slots, int rank, const S *q, S acc[HEADS][V])
+__device__ __forceinline__ stretch stretch_of(const job &w, int heads)
 {
-    int c = 0;
-    for (; c + UNROLL <= rank; c += UNROLL) {
-        sti_vec<T, V> x[UNROLL];
-#pragma unroll
-        for (int u = 0; u < UNROLL; u++) x[u] = fetch<T, V>(keys + (c + u) * slots);
-#pragma unroll
-        for (int u = 0; u < UNROLL; u++)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                const S y = q[(c + u) * HEADS + h];
-#pragma unroll
-                for (int e = 0; e < V; e++) acc[h][e] += y * S(sti_get(x[u].x[e]));
-            }
-    }
-    for (; c < rank; c++) {
-        const sti_vec<T, V> x = fetch<T, V>(keys + c * slots);
-#pragma unroll
-        for (int h = 0; h < HEADS; h++)
-#pragma unroll
-            for (int e = 0; e < V; e++) acc[h][e] += q[c * HEADS + h] * S(sti_get(x.x[e]));
+    stretch x;
+    const int64_t pair = blockIdx.x / w.splits, split = blockIdx.x % w.splits, group = w.heads / w.kv_heads;
+    x.b = pair / w.kv_heads;
+    x.g = pair % w.kv_heads;
+    x.t = w.pos[x.b];
+    x.h0 = x.g * group + (int64_t)blockIdx.y * heads;
+    x.heads = (int)min((int64_t)heads, group - (int64_t)blockIdx.y * heads);
+    x.cache = w.cache + (size_t)x.b * w.stride;
+    const int64_t start = first_key(w.s, 0, x.t) / TILE, end = x.t / TILE + 1;
+    x.from = min(start + split * w.each, end);
+    x.to = min(x.from + w.each, end);
+    return x;
+}
+
+/* Where a stretch's results go: d_v outputs, the maximum, the sum. */
+template <typename S> __device__ __forceinline__ S *partial(const job &w, const stretch &x, int h)
+{
+    const int64_t row = ((x.b * w.heads + x.h0 + h) * w.parts + w.part) * w.splits + blockIdx.x % w.splits;
+    return (S *)w.work + row * (w.d_v + 2);
+}
+
+template <typename T> __device__ void write_token(const job &w, const stretch &x)
+{
+    const T *k = (const T *)w.k.data + x.b * w.k.batch + x.g * w.k.head + w.s.offset;
+    const T *v = (const T *)w.v.data + x.b * w.v.batch + x.g * w.v.head;
+    for (int i = 0; i < w.s.levels; i++) {
+        const level &l = w.s.l[i];
+        for (int c = l.at + threadIdx.x; c < l.at + l.rank; c += blockDim.x)
+            ((T *)(x.cache + l.keys))[sti_cache_element(l.slots, l.rank, x.g, l.at, c, slot_of(x.t, l.slots))] = k[c];
+        for (int c = l.vat + threadIdx.x; i < w.s.vlevels && c < l.vat + l.vrank; c += blockDim.x)
+            ((T *)(x.cache + l.values))[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(x.t, l.vslots))] =
+                v[c];
     }
 }
 
-/* o += P v for the positions [from, to) of the tile (P of position 0 at p) and `rank` columns; W columns a thread. */
-template <typename T, typename S, int HEADS, int W>
-__device__ __forceinline__ void value_rows(const T *values, int64_t slots, int64_t slot, int rank, int from, int to,
-                                           const S *p, S *o, int d_v)
+/* ---- bf16 on tensor cores -----------------------------------------------------------------------------------------
+ */
+
+__device__ __forceinline__ void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t bar)
 {
-    const int warp = threadIdx.x / 32;
-    for (int first = 0; first < rank; first += 32 * W) {
-        const int width = min(rank - first, 32 * W);
-        int lanes = 1;
-        while (lanes * W < width) lanes *= 2;
-        const int group = THREADS / lanes, mine = threadIdx.x / lanes, column = first + threadIdx.x % lanes * W;
-        S acc[HEADS][W];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++)
-#pragma unroll
-            for (int e = 0; e < W; e++) acc[h][e] = S(0);
-        if (column < rank)
-            for (int n = from + mine; n < to; n += group * UNROLL) {
-                sti_vec<T, W> x[UNROLL];
-#pragma unroll
-                for (int u = 0; u < UNROLL; u++) {
-                    int64_t at = slot + (n - from) + u * group;
-                    if (at >= slots) at -= slots;
-                    if (n + u * group < to) x[u] = fetch<T, W>(values + at * rank + column);
-                }
-#pragma unroll
-                for (int u = 0; u < UNROLL; u++) {
-                    if (n + u * group >= to) continue;
-#pragma unroll
-                    for (int h = 0; h < HEADS; h++) {
-                        const S y = p[(n + u * group) * HEADS + h];
-#pragma unroll
-                        for (int e = 0; e < W; e++) acc[h][e] += y * S(sti_get(x[u].x[e]));
-                    }
-                }
-            }
-        for (int d = lanes; d < 32; d *= 2)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++)
-#pragma unroll
-                for (int e = 0; e < W; e++) acc[h][e] += __shfl_xor_sync(0xffffffffu, acc[h][e], d);
-        if (threadIdx.x % 32 < lanes && column < rank)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++)
-#pragma unroll
-                for (int e = 0; e < W; e++) o[(warp * HEADS + h) * d_v + column + e] += acc[h][e];
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+                 "l"((uint64_t)__cvta_generic_to_global(from)), "r"(bytes), "r"(bar)
+                 : "memory");
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t r[4], uint32_t at)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+__device__ __forceinline__ void load_transposed(uint32_t r[4], uint32_t at)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+/* c (16 heads, 8) += a (16, 16) b (16, 8) */
+__device__ __forceinline__ void multiply(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ uint32_t pack(float x, float y)
+{
+    const __nv_bfloat162 p = __floats2bfloat162_rn(x, y);
+    return *(const uint32_t *)&p;
+}
+
+__host__ __device__ constexpr int up16(int n)
+{
+    return (n + 15) / 16 * 16;
+}
+
+/* Shared memory: stages of (keys, then values) rows of TILE positions, 128 bytes each; then queries in two parts, rows
+ * of `pitch` elements. */
+struct tensor_plan {
+    int keys, stage, pitch, queries, bytes; /* rows of keys; bytes of a stage; elements; offset; in all */
+};
+
+__host__ __device__ tensor_plan tensor_plan_of(int d_qk, int d_v, int stages)
+{
+    tensor_plan p;
+    p.keys = up16(d_qk);
+    p.stage = (p.keys + up16(d_v)) * TILE * 2;
+    p.pitch = p.keys + 8;
+    const int outputs = WARPS * ROWS * (d_v + 8) * 4; /* where the warps meet at last */
+    p.queries = p.stage * stages > outputs ? p.stage * stages : outputs;
+    p.bytes = p.queries + 2 * ROWS * p.pitch * 2;
+    return p;
+}
+
+/* The 16 positions from p0 of rows [from, to) before `lo` become zero: two vectors a row. */
+__device__ __forceinline__ void clear_rows(char *rows, int from, int to, int chunk, int64_t p0, int64_t lo)
+{
+    for (int i = threadIdx.x % 32; i < (to - from) * 2; i += 32) {
+        const int row = from + i / 2, c = chunk + i % 2;
+        __nv_bfloat16 *const at = (__nv_bfloat16 *)(rows + row * (TILE * 2) + ((c ^ (row & 7)) << 4));
+        for (int e = 0; e < 8; e++)
+            if (p0 + i % 2 * 8 + e < lo) at[e] = __float2bfloat16_rn(0.0f);
     }
 }
 
-/* The widest vector that divides the rank, up to 16 bytes. */
-template <typename T, typename S, int HEADS>
-__device__ __forceinline__ void value_level(const T *values, int64_t slots, int64_t slot, int rank, int from, int to,
-                                            const S *p, S *o, int d_v)
+template <int DV> __global__ void __launch_bounds__(32 * WARPS + 32, 2) attend_tensor(const __grid_constant__ job w)
 {
-    constexpr int V = 16 / sizeof(T);
-    if (rank % V == 0)
-        value_rows<T, S, HEADS, V>(values, slots, slot, rank, from, to, p, o, d_v);
-    else if (rank % 2 == 0 && V > 2)
-        value_rows<T, S, HEADS, V == 8 ? 2 : V / 2>(values, slots, slot, rank, from, to, p, o, d_v);
-    else
-        value_rows<T, S, HEADS, 1>(values, slots, slot, rank, from, to, p, o, d_v);
-}
-
-/* Heads [h0, h0 + count) of a group over positions [from, end): partial outputs to work. */
-template <typename T, int HEADS>
-__device__ void attend_heads(const job &w, const shared<sti_sum_t<T>, HEADS> &m, int64_t b, int64_t g, int64_t h0,
-                             int count, int64_t t, int64_t from, int64_t end, const int64_t *lo)
-{
-    typedef sti_sum_t<T> S;
-    constexpr int V = 16 / sizeof(T), SPAN = THREADS * V;
-    const softmax &s = w.s;
-    const char *const cache = w.cache + (size_t)b * w.stride;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    S top[HEADS], sum[HEADS];
-    for (int i = 0; i < s.levels; i++)
-        for (int c = threadIdx.x; c < s.l[i].rank * HEADS; c += THREADS) {
-            const int h = min(c % HEADS, count - 1), column = s.l[i].at + c / HEADS;
-            const T *q = (const T *)w.q.data + b * w.q.batch + (h0 + h) * w.q.head + s.offset;
-            m.q[column * HEADS + c % HEADS] = S(sti_get(q[column])) * S(s.l[i].scale);
-        }
-    for (int c = threadIdx.x; c < WARPS * HEADS * w.d_v; c += THREADS) m.o[c] = S(0);
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        top[h] = S(-INFINITY);
-        sum[h] = S(0);
-    }
-    __syncthreads();
-    for (int64_t tile = from / SPAN * SPAN; tile < end; tile += SPAN) {
-        const int64_t p0 = tile + threadIdx.x * V;
-        S acc[HEADS][V];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++)
-#pragma unroll
-            for (int e = 0; e < V; e++) acc[h][e] = S(0);
-        for (int i = s.levels; i-- > 0;) { /* deepest first; what lies before a level is cleared behind it */
-            if (tile + SPAN <= lo[i]) continue;
-            const level &l = s.l[i];
-            if (p0 + V > lo[i] && p0 < end)
-                score_columns<T, S, HEADS, V>((const T *)(cache + l.keys) + g * l.rank * l.slots + slot_of(p0, l.slots),
-                                              l.slots, l.rank, m.q + l.at * HEADS, acc);
-            if (i > 0 && p0 < lo[i])
-#pragma unroll
-                for (int e = 0; e < V; e++)
-#pragma unroll
-                    for (int h = 0; h < HEADS; h++) acc[h][e] = p0 + e < lo[i] ? S(0) : acc[h][e];
-        }
-        S high[HEADS];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) high[h] = S(-INFINITY);
-#pragma unroll
-        for (int e = 0; e < V; e++) {
-            const int64_t p = p0 + e;
-            const bool in = p >= lo[0] && p >= from && p < end;
-            S f = S(s.gain[1]);
-            for (int i = 1; s.varies && i < s.levels; i++)
-                if (p >= lo[i]) f = S(s.gain[i + 1]);
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                acc[h][e] *= f * base<S>();
-                if (w.alibi) /* -slope (t - p) */
-                    acc[h][e] -= S(exp2(-8.0 * (double)(h0 + h + 1) / (double)w.heads)) * base<S>() * S(t - p);
-                if (!in) acc[h][e] = S(-INFINITY);
-                high[h] = max(high[h], acc[h][e]);
-            }
-        }
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) {
-            high[h] = sti_warp_max(high[h]);
-            if (lane == 0) m.high[warp * HEADS + h] = high[h];
-        }
-        __syncthreads(); /* also: the values of the tile before are done with p */
-        S keep[HEADS];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) {
-            high[h] = top[h];
-#pragma unroll
-            for (int i = 0; i < WARPS; i++) high[h] = max(high[h], m.high[i * HEADS + h]);
-            const S zero = high[h] == S(-INFINITY) ? S(0) : high[h];
-            keep[h] = power(top[h] - zero);
-            sum[h] *= keep[h];
-            top[h] = high[h];
-#pragma unroll
-            for (int e = 0; e < V; e++) sum[h] += acc[h][e] = power(acc[h][e] - zero);
-        }
-#pragma unroll
-        for (int e = 0; e < V; e++)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) m.p[(threadIdx.x * V + e) * HEADS + h] = acc[h][e];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++)
-            for (int c = lane; c < w.d_v; c += 32) m.o[(warp * HEADS + h) * w.d_v + c] *= keep[h];
-        __syncthreads();
-        for (int i = 0; i < s.vlevels; i++) {
-            const int64_t first = max(max(lo[i], from), tile), last = min(end, tile + SPAN);
-            const level &l = s.l[i];
-            if (first >= last || l.vrank == 0) continue;
-            value_level<T, S, HEADS>((const T *)(cache + l.values) + g * l.vslots * l.vrank, l.vslots,
-                                     slot_of(first, l.vslots), l.vrank, (int)(first - tile), (int)(last - tile), m.p,
-                                     m.o + l.vat, w.d_v);
-            __syncwarp();
-        }
-    }
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        sum[h] = sti_warp_sum(sum[h]);
-        __syncthreads();
-        if (lane == 0) m.high[warp] = sum[h];
-        __syncthreads();
-        sum[h] = S(0);
-#pragma unroll
-        for (int i = 0; i < WARPS; i++) sum[h] += m.high[i];
-        if (h >= count) continue;
-        const int64_t row = ((b * w.heads + h0 + h) * w.parts + w.part) * w.splits + blockIdx.x % w.splits;
-        S *out = (S *)w.work + row * (w.d_v + 2);
-        for (int c = threadIdx.x; c < w.d_v; c += THREADS) {
-            S x = S(0);
-#pragma unroll
-            for (int i = 0; i < WARPS; i++) x += m.o[(i * HEADS + h) * w.d_v + c];
-            out[c] = x;
-        }
-        if (threadIdx.x == 0) {
-            out[w.d_v] = top[h];
-            out[w.d_v + 1] = sum[h];
-        }
-    }
-    __syncthreads();
-}
-
-template <typename T, int HEADS> __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ job w)
-{
-    typedef sti_sum_t<T> S;
-    constexpr int V = 16 / sizeof(T), SPAN = THREADS * V;
-    extern __shared__ __align__(32) unsigned char raw[];
+    extern __shared__ __align__(128) char raw[];
+    __shared__ __align__(8) uint64_t full[STAGES], empty[STAGES];
     __shared__ int64_t lo[LEVELS];
-    shared<S, HEADS> m;
-    m.p = (S *)raw;
-    m.o = m.p + SPAN * HEADS;
-    m.q = m.o + WARPS * HEADS * w.d_v;
-    m.high = m.q + w.s.d_qk * HEADS;
-    const int64_t split = blockIdx.x % w.splits, pair = blockIdx.x / w.splits;
-    const int64_t b = pair / w.kv_heads, g = pair % w.kv_heads, t = w.pos[b], group = w.heads / w.kv_heads;
-    for (int i = threadIdx.x; i < w.s.levels; i += THREADS) lo[i] = first_key(w.s, i, t);
+    __shared__ float tops[WARPS][ROWS], sums[WARPS][ROWS];
+    const softmax &s = w.s;
+    const tensor_plan m = tensor_plan_of(s.d_qk, w.d_v, w.stages);
+    const stretch x = stretch_of(w, ROWS);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < w.stages; i++) {
+            sti_mbar_init(sti_smem(&full[i]), 1);
+            sti_mbar_init(sti_smem(&empty[i]), WARPS);
+        }
+        sti_mbar_init_fence();
+    }
+    for (int i = threadIdx.x; i < s.levels; i += blockDim.x) lo[i] = first_key(s, i, x.t);
+    if (x.from < x.to && x.to * TILE > x.t) { /* this stretch has the new token */
+        write_token<sti_bf16>(w, x);
+        asm volatile("fence.proxy.async;" ::: "memory"); /* bulk copies will read it */
+    }
     __syncthreads();
-    const int64_t start = lo[0] / SPAN, tiles = t / SPAN + 1 - start, each = (tiles + w.splits - 1) / w.splits;
-    const int64_t from = max((start + split * each) * SPAN, lo[0]),
-                  end = min((start + (split + 1) * each) * SPAN, t + 1);
-    if (from <= t && t < end) write_token<T>(w, b, g, t);
-    for (int64_t h = 0; h < group; h += HEADS)
-        attend_heads<T, HEADS>(w, m, b, g, g * group + h, (int)min((int64_t)HEADS, group - h), t, from, max(from, end),
-                               lo);
+
+    if (warp == WARPS) {
+        if (lane == 0)
+            for (int64_t tile = x.from, n = 0; tile < x.to; tile++, n++) {
+                const int at = (int)(n % w.stages);
+                const uint32_t bar = sti_smem(&full[at]), to = sti_smem(raw) + at * m.stage;
+                uint32_t bytes = 0;
+                sti_mbar_wait(sti_smem(&empty[at]), (uint32_t)(n / w.stages & 1) ^ 1);
+                for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++)
+                    bytes += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
+                sti_mbar_expect(bar, bytes * TILE * 2);
+                for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++) {
+                    const level &l = s.l[i];
+                    const int64_t block = x.g * (l.slots / TILE) + slot_of(tile * TILE, l.slots) / TILE;
+                    bulk_load(to + l.at * TILE * 2, x.cache + l.keys + block * l.rank * TILE * 2, l.rank * TILE * 2,
+                              bar);
+                    if (i >= s.vlevels || l.vrank == 0) continue;
+                    const int64_t vblock = x.g * (l.vslots / TILE) + slot_of(tile * TILE, l.vslots) / TILE;
+                    bulk_load(to + (m.keys + l.vat) * TILE * 2, x.cache + l.values + vblock * l.vrank * TILE * 2,
+                              l.vrank * TILE * 2, bar);
+                }
+            }
+        return; /* its copies have landed before the others are through */
+    }
+
+    sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const low = high + ROWS * m.pitch;
+    for (int i = 0; i < s.levels; i++)
+        for (int n = threadIdx.x; n < s.l[i].rank * ROWS; n += 32 * WARPS) {
+            const int h = n / s.l[i].rank, c = s.l[i].at + n % s.l[i].rank;
+            float q = 0;
+            if (h < x.heads)
+                q = sti_get(((const sti_bf16 *)w.q.data)[x.b * w.q.batch + (x.h0 + h) * w.q.head + s.offset + c]) *
+                    (float)s.l[i].scale * base<float>();
+            high[h * m.pitch + c] = sti_put<sti_bf16>(q);
+            low[h * m.pitch + c] = sti_put<sti_bf16>(q - sti_get(high[h * m.pitch + c]));
+        }
+    for (int n = threadIdx.x; n < (m.keys - s.d_qk) * ROWS; n += 32 * WARPS) {
+        const int at = n % ROWS * m.pitch + s.d_qk + n / ROWS;
+        high[at] = low[at] = sti_put<sti_bf16>(0.0f);
+    }
+    sti_bar_sync(1, 32 * WARPS);
+
+    float o[DV / 8][4], top[2] = { -INFINITY, -INFINITY }, sum[2] = { 0, 0 };
+#pragma unroll
+    for (int i = 0; i < DV / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) o[i][j] = 0;
+    const float slope[2] = { slope_of<float>(w, x.h0 + lane / 4), slope_of<float>(w, x.h0 + lane / 4 + 8) };
+    const uint32_t query = (uint32_t)((lane % 16 * m.pitch + lane / 16 * 8) * 2); /* a row of ldmatrix */
+    const uint32_t high_at = sti_smem(high) + query, low_at = sti_smem(low) + query;
+    const int row = lane % 8 + (lane / 8 % 2) * 8, key_chunk = warp * 2 + lane / 16;    /* of keys */
+    const int vrow = lane % 8 + lane / 16 * 8, value_chunk = warp * 2 + (lane / 8 % 2); /* of values */
+
+    for (int64_t tile = x.from, n = 0; tile < x.to; tile++, n++) {
+        const int at = (int)(n % w.stages);
+        char *const stage = raw + at * m.stage, *const values = stage + m.keys * TILE * 2;
+        const int64_t p0 = tile * TILE + warp * 16;
+        int depth = 1;
+        while (depth < s.levels && lo[depth] < (tile + 1) * TILE) depth++;
+        const int columns = s.l[depth - 1].at + s.l[depth - 1].rank, vdepth = min(depth, s.vlevels);
+        const int vcolumns = s.l[vdepth - 1].vat + s.l[vdepth - 1].vrank;
+        bool cleared = columns % 16 != 0 || vcolumns % 16 != 0;
+        sti_mbar_wait(sti_smem(&full[at]), (uint32_t)(n / w.stages & 1));
+        if (cleared) { /* whole k steps; the stage may hold deeper columns of an earlier tile */
+            clear_rows(stage, columns, up16(columns), warp * 2, 0, 16);
+            clear_rows(values, vcolumns, up16(vcolumns), warp * 2, 0, 16);
+        }
+        for (int i = 1; i < depth; i++)
+            if (p0 < lo[i]) { /* what lies before a level */
+                clear_rows(stage, s.l[i].at, s.l[i].at + s.l[i].rank, warp * 2, p0, lo[i]);
+                if (i < s.vlevels) clear_rows(values, s.l[i].vat, s.l[i].vat + s.l[i].vrank, warp * 2, p0, lo[i]);
+                cleared = true;
+            }
+        if (cleared) __syncwarp();
+
+        float c[2][4] = {};
+        for (int k = 0; k < columns; k += 16) {
+            uint32_t a[4], b[4], r[4];
+            const uint32_t line = (uint32_t)(k + row);
+            load_transposed(b, sti_smem(stage) + line * 128 + ((key_chunk ^ (line & 7)) << 4));
+            load_matrices(a, high_at + k * 2);
+            load_matrices(r, low_at + k * 2);
+            multiply(c[0], a, b[0], b[1]);
+            multiply(c[1], a, b[2], b[3]);
+            multiply(c[0], r, b[0], b[1]);
+            multiply(c[1], r, b[2], b[3]);
+        }
+        float best[2] = { top[0], top[1] };
+        const bool edge = p0 < lo[0] || p0 + 15 > x.t;
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int64_t p = p0 + j * 8 + lane % 4 * 2 + e;
+                if (s.varies) {
+                    float f = (float)s.gain[1];
+                    for (int i = 1; i < depth; i++)
+                        if (p >= lo[i]) f = (float)s.gain[i + 1];
+                    c[j][e] *= f;
+                    c[j][e + 2] *= f;
+                }
+                if (w.alibi) {
+                    c[j][e] -= slope[0] * (float)(x.t - p);
+                    c[j][e + 2] -= slope[1] * (float)(x.t - p);
+                }
+                if (edge && (p < lo[0] || p > x.t)) c[j][e] = c[j][e + 2] = -INFINITY;
+                best[0] = fmaxf(best[0], c[j][e]);
+                best[1] = fmaxf(best[1], c[j][e + 2]);
+            }
+        float keep[2], from[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 1));
+            best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 2));
+            from[i] = best[i] == -INFINITY ? 0.0f : best[i];
+            keep[i] = power(top[i] - from[i]);
+            top[i] = best[i];
+            sum[i] *= keep[i];
+        }
+        if (__any_sync(0xffffffffu, keep[0] != 1.0f || keep[1] != 1.0f))
+#pragma unroll
+            for (int i = 0; i < DV / 8; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) o[i][j] *= keep[j / 2];
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) sum[e / 2] += c[j][e] = power(c[j][e] - from[e / 2]);
+        const uint32_t p[4] = { pack(c[0][0], c[0][1]), pack(c[0][2], c[0][3]), pack(c[1][0], c[1][1]),
+                                pack(c[1][2], c[1][3]) };
+#pragma unroll
+        for (int d = 0; d < DV; d += 16) {
+            if (d >= vcolumns) break;
+            uint32_t b[4];
+            const uint32_t line = (uint32_t)(d + vrow);
+            load_matrices(b, sti_smem(values) + line * 128 + ((value_chunk ^ (line & 7)) << 4));
+            multiply(o[d / 8], p, b[0], b[1]);
+            multiply(o[d / 8 + 1], p, b[2], b[3]);
+        }
+        if (cleared) sti_fence_async(); /* the next copy overwrites what was cleared */
+        __syncwarp();
+        if (lane == 0) sti_mbar_arrive(sti_smem(&empty[at]));
+    }
+
+    /* The warps meet: outputs under the common maximum, summed in order. */
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 1);
+        sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 2);
+        if (lane % 4 == 0) {
+            tops[warp][lane / 4 + 8 * i] = top[i];
+            sums[warp][lane / 4 + 8 * i] = sum[i];
+        }
+    }
+    sti_bar_sync(1, 32 * WARPS); /* every stage is read */
+    float *const out = (float *)raw;
+    const int wide = w.d_v + 8;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int h = lane / 4 + 8 * i;
+        float all = tops[0][h];
+        for (int n = 1; n < WARPS; n++) all = fmaxf(all, tops[n][h]);
+        const float f = all == -INFINITY ? 0.0f : power(top[i] - all);
+        if (h >= x.heads) continue;
+#pragma unroll
+        for (int d = 0; d < DV / 8; d++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int column = d * 8 + lane % 4 * 2 + e;
+                if (column < w.d_v) out[(warp * ROWS + h) * wide + column] = o[d][2 * i + e] * f;
+            }
+    }
+    sti_bar_sync(1, 32 * WARPS);
+    for (int n = threadIdx.x; n < x.heads * w.d_v; n += 32 * WARPS) {
+        const int h = n / w.d_v, c = n % w.d_v;
+        float y = 0, all = tops[0][h], total = 0;
+        for (int i = 0; i < WARPS; i++) y += out[(i * ROWS + h) * wide + c];
+        for (int i = 1; i < WARPS; i++) all = fmaxf(all, tops[i][h]);
+        for (int i = 0; i < WARPS; i++) total += all == -INFINITY ? 0.0f : sums[i][h] * power(tops[i][h] - all);
+        if (w.splits == 1 && w.parts == 1) {
+            ((sti_bf16 *)w.o.data)[x.b * w.o.batch + (x.h0 + h) * w.o.head + c] = sti_put<sti_bf16>(y / total);
+            continue;
+        }
+        float *const to = partial<float>(w, x, h);
+        to[c] = y;
+        if (c == 0) {
+            to[w.d_v] = all;
+            to[w.d_v + 1] = total;
+        }
+    }
 }
 
-/* o = the stretches of each softmax joined in order; the softmaxes add up. A block for a row. */
-template <typename T> __global__ void __launch_bounds__(THREADS) merge(const __grid_constant__ job w)
+/* ---- any type and size --------------------------------------------------------------------------------------------
+ */
+
+enum { ANY_THREADS = 128 };
+
+template <typename T> __global__ void __launch_bounds__(ANY_THREADS) attend_any(const __grid_constant__ job w)
 {
     typedef sti_sum_t<T> S;
-    const int64_t b = blockIdx.x / w.heads, h = blockIdx.x % w.heads;
-    const int stride = w.d_v + 2;
-    const S *work = (const S *)w.work + (int64_t)blockIdx.x * w.parts * w.splits * stride;
-    T *o = (T *)w.o.data + b * w.o.batch + h * w.o.head;
-    for (int c = threadIdx.x; c < w.d_v; c += THREADS) {
-        S out = S(0);
-        for (int part = 0; part < w.parts; part++) {
-            const S *x = work + part * w.splits * stride;
-            S top = S(-INFINITY), sum = S(0), y = S(0);
-            for (int n = 0; n < w.splits; n++) top = max(top, x[n * stride + w.d_v]);
-            for (int n = 0; n < w.splits; n++) {
-                const S f = power(x[n * stride + w.d_v] - top);
-                sum += f * x[n * stride + w.d_v + 1];
-                y += f * x[n * stride + c];
-            }
-            out += y / sum;
+    enum { H = ANY_HEADS };
+    extern __shared__ __align__(128) char raw[];
+    __shared__ int64_t lo[LEVELS];
+    __shared__ S top[H], sum[H], keep[H];
+    const softmax &s = w.s;
+    S *const q = (S *)raw, *const p = q + s.d_qk * H,
+             *const o = p + 2 * TILE * H; /* (column, head), … (head, column) */
+    const stretch x = stretch_of(w, H);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, half = threadIdx.x / TILE, n = threadIdx.x % TILE;
+    for (int i = threadIdx.x; i < s.levels; i += ANY_THREADS) lo[i] = first_key(s, i, x.t);
+    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x);
+    for (int i = 0; i < s.levels; i++)
+        for (int c = threadIdx.x; c < s.l[i].rank * H; c += ANY_THREADS) {
+            const int column = s.l[i].at + c / H, h = min(c % H, x.heads - 1);
+            q[column * H + c % H] =
+                S(sti_get(((const T *)w.q.data)[x.b * w.q.batch + (x.h0 + h) * w.q.head + s.offset + column])) *
+                S(s.l[i].scale) * base<S>();
         }
-        o[c] = sti_put<T>(out);
+    for (int i = threadIdx.x; i < H * w.d_v; i += ANY_THREADS) o[i] = S(0);
+    if (threadIdx.x < H) {
+        top[threadIdx.x] = S(-INFINITY);
+        sum[threadIdx.x] = S(0);
+    }
+    __syncthreads();
+    for (int64_t tile = x.from; tile < x.to; tile++) {
+        const int64_t p0 = tile * TILE, pos = p0 + n;
+        S acc[H] = {}, f = S(s.gain[1]);
+        for (int i = 0; i < s.levels && lo[i] < p0 + TILE;
+             i++) { /* this thread: half of the columns for one position */
+            if (pos < lo[i]) continue;
+            const level &l = s.l[i];
+            const int64_t slot = slot_of(pos, l.slots);
+            const T *k = (const T *)(x.cache + l.keys);
+            if (s.varies) f = S(s.gain[i + 1]);
+#pragma unroll 4
+            for (int c = l.at + half; c < l.at + l.rank; c += 2) {
+                const S y = S(sti_get(k[sti_cache_element(l.slots, l.rank, x.g, l.at, c, slot)]));
+#pragma unroll
+                for (int h = 0; h < H; h++) acc[h] += q[c * H + h] * y;
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < H; h++) p[(half * H + h) * TILE + n] = acc[h] * f;
+        __syncthreads();
+        for (int h = warp; h < H; h += ANY_THREADS / 32) { /* a warp for a head */
+            S y[2], best = top[h];
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int64_t at = p0 + lane + 32 * e;
+                y[e] = p[h * TILE + lane + 32 * e] + p[(H + h) * TILE + lane + 32 * e];
+                y[e] -= slope_of<S>(w, x.h0 + h) * S(x.t - at);
+                if (at < lo[0] || at > x.t) y[e] = S(-INFINITY);
+                best = max(best, y[e]);
+            }
+            best = sti_warp_max(best);
+            const S from = best == S(-INFINITY) ? S(0) : best;
+            y[0] = power(y[0] - from);
+            y[1] = power(y[1] - from);
+            const S part = sti_warp_sum(y[0] + y[1]);
+            __syncwarp();
+            p[h * TILE + lane] = y[0];
+            p[h * TILE + lane + 32] = y[1];
+            if (lane == 0) {
+                keep[h] = power(top[h] - from);
+                sum[h] = sum[h] * keep[h] + part;
+                top[h] = best;
+            }
+        }
+        __syncthreads();
+        for (int i = 0; i < s.vlevels; i++) { /* a warp for a column */
+            const level &l = s.l[i];
+            const T *v = (const T *)(x.cache + l.values);
+            for (int c = l.vat + warp; c < l.vat + l.vrank; c += ANY_THREADS / 32) {
+                S y[H] = {};
+                for (int e = lane; lo[i] < p0 + TILE && e < TILE; e += 32) {
+                    if (p0 + e < lo[i] || p0 + e > x.t) continue;
+                    const S z =
+                        S(sti_get(v[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(p0 + e, l.vslots))]));
+#pragma unroll
+                    for (int h = 0; h < H; h++) y[h] += p[h * TILE + e] * z;
+                }
+#pragma unroll
+                for (int h = 0; h < H; h++) {
+                    y[h] = sti_warp_sum(y[h]);
+                    if (lane == 0) o[h * w.d_v + c] = o[h * w.d_v + c] * keep[h] + y[h];
+                }
+            }
+        }
+        __syncthreads();
+    }
+    for (int i = threadIdx.x; i < x.heads * w.d_v; i += ANY_THREADS) {
+        S *const to = partial<S>(w, x, i / w.d_v);
+        to[i % w.d_v] = o[i];
+        if (i % w.d_v == 0) {
+            to[w.d_v] = top[i / w.d_v];
+            to[w.d_v + 1] = sum[i / w.d_v];
+        }
     }
 }
 
-/* Tokens pos + first … of one sequence: keys, a thread for a (column, token), tokens fastest; then values. */
+/* ---- joining stretches --------------------------------------------------------------------------------------------
+ */
+
+enum { MERGE_THREADS = 256, MERGE_WARPS = MERGE_THREADS / 32 };
+
+/* o = the stretches of each softmax joined; the softmaxes add up. A block for a row; a warp takes every 8th stretch. */
+template <typename T> __global__ void __launch_bounds__(MERGE_THREADS) merge(const __grid_constant__ job w)
+{
+    typedef sti_sum_t<T> S;
+    extern __shared__ __align__(128) char raw[];
+    __shared__ S shared[32];
+    S *const f = (S *)raw, *const sums = f + w.splits; /* weights of the stretches; (warp, 32 columns) */
+    const int64_t b = blockIdx.x / w.heads, h = blockIdx.x % w.heads;
+    const int stride = w.d_v + 2, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    T *const o = (T *)w.o.data + b * w.o.batch + h * w.o.head;
+    for (int part = 0; part < w.parts; part++) {
+        const S *x = (const S *)w.work + ((int64_t)blockIdx.x * w.parts + part) * w.splits * stride;
+        S top = S(-INFINITY), sum = S(0);
+        for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) top = max(top, x[n * stride + w.d_v]);
+        top = sti_block_max(top, shared);
+        __syncthreads();
+        for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) {
+            f[n] = power(x[n * stride + w.d_v] - top);
+            sum += f[n] * x[n * stride + w.d_v + 1];
+        }
+        sum = sti_block_sum(sum, shared);
+        for (int first = 0; first < w.d_v; first += 32) {
+            const int c = first + lane;
+            S y = S(0);
+            __syncthreads();
+            if (c < w.d_v)
+#pragma unroll 8
+                for (int n = warp; n < w.splits; n += MERGE_WARPS) y += f[n] * x[n * stride + c];
+            sums[warp * 32 + lane] = y;
+            __syncthreads();
+            if (warp > 0 || c >= w.d_v) continue;
+            for (int i = 1; i < MERGE_WARPS; i++) y += sums[i * 32 + lane];
+            y /= sum;
+            if (part > 0) y += S(sti_get(o[c]));
+            o[c] = sti_put<T>(y);
+        }
+        __syncthreads();
+    }
+}
+
+/* ---- filling ------------------------------------------------------------------------------------------------------
+ */
+
+/* Tokens [first, n) of one sequence into a level's slab: a thread for a (column, token), tokens fastest. */
 template <typename T>
-__global__ void append_keys(const T *k, int64_t k_head, int64_t k_time, T *to, int64_t rank, int64_t slots, int64_t pos,
-                            int64_t first, int64_t n, int64_t count)
+__global__ void append_level(const T *x, int64_t head, int64_t time, T *to, int64_t at, int64_t rank, int64_t slots,
+                             int64_t pos, int64_t first, int64_t n, int64_t count)
 {
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
-        const int64_t t = first + i % (n - first), c = i / (n - first) % rank, g = i / (n - first) / rank;
-        to[(g * rank + c) * slots + (pos + t) % slots] = k[g * k_head + t * k_time + c];
+        const int64_t t = first + i % (n - first), c = at + i / (n - first) % rank, g = i / (n - first) / rank;
+        to[sti_cache_element(slots, rank, g, at, c, (pos + t) % slots)] = x[g * head + t * time + c];
     }
 }
 
 template <typename T>
-__global__ void append_values(const T *v, int64_t v_head, int64_t v_time, T *to, int64_t rank, int64_t slots,
-                              int64_t pos, int64_t first, int64_t n, int64_t count)
+void append_slab(const strata_context *ctx, const sti_attention_shape *s, const sti_attention_array *x, int64_t column,
+                 char *slab, int64_t at, int64_t rank, int64_t slots, int64_t pos, int64_t n)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
-        const int64_t c = i % rank, t = first + i / rank % (n - first), g = i / rank / (n - first);
-        to[(g * slots + (pos + t) % slots) * rank + c] = v[g * v_head + t * v_time + c];
-    }
+    const int64_t first = n > slots ? n - slots : 0, count = s->kv_heads * rank * (n - first);
+    if (count == 0) return;
+    append_level<T><<<sti_blocks(ctx, count, 256, 16), 256, 0, sti_stream(ctx)>>>(
+        (const T *)x->data + column, x->head, x->time, (T *)slab, at, rank, slots, pos, first, n, count);
+    sti_launched(ctx, "attention append");
 }
 
 /* ---- launches -----------------------------------------------------------------------------------------------------
  */
-
-int columns(const sti_attention_part *p, int values)
-{
-    int n = 0;
-    for (int l = 0; l < p->levels; l++) n += values ? p->level[l].vrank : p->level[l].rank;
-    return n;
-}
 
 softmax softmax_of(const sti_attention_part *p, const sti_cache_layout *l, int part)
 {
@@ -409,10 +607,10 @@ softmax softmax_of(const sti_attention_part *p, const sti_cache_layout *l, int p
     s.levels = p->levels;
     s.blocks = p->blocks;
     s.offset = p->offset;
-    for (int i = 0, at = 0, vat = 0; i < p->levels; i++) {
+    for (int i = 0, vat = 0; i < p->levels; i++) {
         const sti_attention_level *a = &p->level[i];
         s.l[i] = level{ a->rank,
-                        at,
+                        s.d_qk,
                         a->vrank,
                         vat,
                         l->k[part][i].slots,
@@ -421,59 +619,83 @@ softmax softmax_of(const sti_attention_part *p, const sti_cache_layout *l, int p
                         l->k[part][i].offset,
                         l->v[i].offset,
                         a->scale };
-        at += a->rank;
+        s.d_qk += a->rank;
         vat += a->vrank;
         s.gain[i + 1] = p->gain[i + 1];
         if (i > 0 && p->gain[i + 1] != p->gain[i]) s.varies = 1;
         if (a->vrank > 0) s.vlevels = i + 1;
     }
-    s.d_qk = columns(p, 0);
     return s;
 }
 
-template <typename T, int HEADS> size_t shared_bytes(int64_t d_qk, int64_t d_v)
+template <typename T> size_t any_bytes(int64_t d_qk, int64_t d_v)
 {
-    constexpr int SPAN = THREADS * 16 / (int)sizeof(T);
-    return (size_t)((SPAN + WARPS * d_v + d_qk + WARPS) * HEADS) * sizeof(sti_sum_t<T>);
+    return (size_t)((d_qk + 2 * TILE + d_v) * ANY_HEADS) * sizeof(sti_sum_t<T>);
 }
 
-template <typename T, int HEADS> void launch(const strata_context *ctx, const job &w, unsigned blocks)
+/* Stages of attend_tensor: two blocks of threads share a multiprocessor, or one where a tile is large; 0: does not fit.
+ */
+int stages_of(const strata_context *ctx, int64_t d_qk, int64_t d_v)
 {
-    const size_t bytes = shared_bytes<T, HEADS>(w.s.d_qk, w.d_v);
-    if (bytes > 48 << 10)
+    const int most = (int)sti_cuda_of(ctx)->smem_optin - 2048;
+    if (d_v > 256 || d_qk + d_v > 4096) return 0;
+    for (int share = 2; share >= 1; share--)
+        for (int n = STAGES; n >= 2; n--)
+            if (tensor_plan_of((int)d_qk, (int)d_v, n).bytes <= most / share) return n;
+    return 0;
+}
+
+void allow(const strata_context *ctx, const void *kernel, size_t bytes)
+{
+    if (bytes > 47 << 10)
         sti_cuda_note(sti_cuda_of(ctx),
-                      cudaFuncSetAttribute(attend<T, HEADS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                       "attention step");
-    attend<T, HEADS><<<blocks, THREADS, bytes, sti_stream(ctx)>>>(w);
+}
+
+template <typename T> void attend(const strata_context *ctx, const job &w, int64_t pairs)
+{
+    const int64_t group = w.heads / w.kv_heads;
+    if (w.stages > 0) {
+        const size_t bytes = (size_t)tensor_plan_of(w.s.d_qk, w.d_v, w.stages).bytes;
+        void (*kernel)(job) = w.d_v <= 64 ? attend_tensor<64> : w.d_v <= 128 ? attend_tensor<128> : attend_tensor<256>;
+        allow(ctx, (const void *)kernel, bytes);
+        kernel<<<dim3((unsigned)(pairs * w.splits), (unsigned)((group + ROWS - 1) / ROWS)), 32 * WARPS + 32, bytes,
+                 sti_stream(ctx)>>>(w);
+    } else {
+        const size_t bytes = any_bytes<T>(w.s.d_qk, w.d_v);
+        allow(ctx, (const void *)attend_any<T>, bytes);
+        attend_any<T><<<dim3((unsigned)(pairs * w.splits), (unsigned)((group + ANY_HEADS - 1) / ANY_HEADS)),
+                        ANY_THREADS, bytes, sti_stream(ctx)>>>(w);
+    }
     sti_launched(ctx, "attention step");
 }
 
-/* Heads that go together: as many as the group has, up to 8, and as fit a good share of the shared memory. */
-template <typename T> void launch_group(const strata_context *ctx, const job &w, unsigned blocks)
-{
-    const size_t most = sti_cuda_of(ctx)->smem_optin / 2;
-    const int64_t group = w.heads / w.kv_heads;
-    if constexpr (sizeof(T) < 8) {
-        if (group > 4 && shared_bytes<T, 8>(w.s.d_qk, w.d_v) <= most) return launch<T, 8>(ctx, w, blocks);
-        if (group > 1 && shared_bytes<T, 4>(w.s.d_qk, w.d_v) <= most) return launch<T, 4>(ctx, w, blocks);
-    }
-    launch<T, 1>(ctx, w, blocks);
-}
+enum { SPLITS = 512 };
 
-/* Stretches that a cache is cut into: WAVES blocks for every multiprocessor, no stretch shorter than a tile. */
-int64_t target(const strata_context *ctx)
+/* Tiles of a stretch: the least time when `slots` blocks run at once and each starts with the time of two tiles. */
+int64_t stretch_length(int64_t pairs, int64_t tiles, int64_t slots)
 {
-    return (int64_t)sti_cuda_of(ctx)->sms * WAVES;
+    int64_t best = tiles, least = INT64_MAX, most = 4 * slots / pairs + 1;
+    most = most < SPLITS ? most : (int64_t)SPLITS;
+    for (int64_t splits = 1; splits <= most && splits <= tiles; splits++) {
+        const int64_t each = (tiles + splits - 1) / splits, used = (tiles + each - 1) / each;
+        const int64_t cost = (pairs * used + slots - 1) / slots * (each + 2);
+        if (cost < least) {
+            least = cost;
+            best = each;
+        }
+    }
+    return best;
 }
 
 template <typename T>
 void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cache_layout *l, const sti_cuda_steps *c)
 {
-    constexpr int SPAN = THREADS * 16 / (int)sizeof(T);
     for (int64_t b0 = 0; b0 < c->batch; b0 += SEQUENCES) {
         const int64_t batch = c->batch - b0 < SEQUENCES ? c->batch - b0 : (int64_t)SEQUENCES;
         const int64_t pairs = batch * s->kv_heads;
-        int64_t most = 0, splits = (target(ctx) + pairs - 1) / pairs;
+        int64_t tiles = 1;
         job w = {};
         w.parts = s->parts;
         w.d_v = (int32_t)s->d_v;
@@ -492,16 +714,23 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
         w.v.data = (T *)c->v.data + b0 * c->v.batch;
         w.o.data = (T *)c->o.data + b0 * c->o.batch;
         for (int64_t b = 0; b < batch; b++) {
-            w.pos[b] = c->pos[b0 + b];
-            most = w.pos[b] > most ? w.pos[b] : most;
+            int64_t n = w.pos[b] = c->pos[b0 + b];
+            for (int part = 0; part < s->parts; part++) {
+                const int64_t reach = s->part[part].level[0].reach;
+                const int64_t from = reach < n ? (n - reach + 1) / TILE : 0, count = n / TILE + 1 - from;
+                tiles = count > tiles ? count : tiles;
+            }
         }
-        const int64_t tiles = most / SPAN + 1;
-        w.splits = (int32_t)(splits < tiles ? splits : tiles);
+        w.stages = sizeof(T) == 2 ? stages_of(ctx, s->d_qk, s->d_v) : 0;
+        w.each = (int32_t)stretch_length(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? 2 : 8));
+        w.splits = (int32_t)((tiles + w.each - 1) / w.each);
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
-            launch_group<T>(ctx, w, (unsigned)(pairs * w.splits));
+            attend<T>(ctx, w, pairs);
         }
-        merge<T><<<(unsigned)(batch * s->heads), THREADS, 0, sti_stream(ctx)>>>(w);
+        if (w.stages > 0 && w.splits == 1 && w.parts == 1) continue; /* written by attend_tensor */
+        merge<T><<<(unsigned)(batch * s->heads), MERGE_THREADS,
+                   (size_t)(w.splits + MERGE_THREADS) * sizeof(sti_sum_t<T>), sti_stream(ctx)>>>(w);
         sti_launched(ctx, "attention merge");
     }
 }
@@ -510,22 +739,15 @@ template <typename T>
 void append(const strata_context *ctx, const sti_attention_shape *s, const sti_cache_layout *l, void *cache,
             int64_t pos, int64_t n, const sti_attention_array *k, const sti_attention_array *v)
 {
-    for (int part = 0; n > 0 && part < s->parts; part++) {
+    for (int part = 0; part < s->parts; part++) {
         const softmax x = softmax_of(&s->part[part], l, part);
         for (int i = 0; i < x.levels; i++) {
             const level &a = x.l[i];
-            const int64_t first = n > a.slots ? n - a.slots : 0, count = s->kv_heads * a.rank * (n - first);
-            append_keys<T><<<sti_blocks(ctx, count, 256, 16), 256, 0, sti_stream(ctx)>>>(
-                (const T *)k->data + x.offset + a.at, k->head, k->time, (T *)((char *)cache + a.keys), a.rank, a.slots,
-                pos, first, n, count);
-            if (part > 0 || i >= x.vlevels || a.vrank == 0) continue;
-            const int64_t vfirst = n > a.vslots ? n - a.vslots : 0, vcount = s->kv_heads * a.vrank * (n - vfirst);
-            append_values<T><<<sti_blocks(ctx, vcount, 256, 16), 256, 0, sti_stream(ctx)>>>(
-                (const T *)v->data + a.vat, v->head, v->time, (T *)((char *)cache + a.values), a.vrank, a.vslots, pos,
-                vfirst, n, vcount);
+            append_slab<T>(ctx, s, k, x.offset, (char *)cache + a.keys, a.at, a.rank, a.slots, pos, n);
+            if (part == 0 && i < x.vlevels)
+                append_slab<T>(ctx, s, v, 0, (char *)cache + a.values, a.vat, a.vrank, a.vslots, pos, n);
         }
     }
-    sti_launched(ctx, "attention append");
 }
 
 } // namespace
@@ -533,9 +755,10 @@ void append(const strata_context *ctx, const sti_attention_shape *s, const sti_c
 extern "C" size_t sti_attention_cuda_step_work(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,
                                                int64_t batch)
 {
-    const int64_t pairs = (batch < SEQUENCES ? batch : (int64_t)SEQUENCES) * s->kv_heads + target(ctx);
-    const size_t e = dtype == STRATA_F64 ? sizeof(double) : sizeof(float);
-    return (size_t)(pairs * (s->heads / s->kv_heads) * s->parts * (s->d_v + 2)) * e;
+    /* stretches: at most 4 slots / pairs + 1 of each of `pairs`, slots as in step */
+    const int64_t pairs = (batch < SEQUENCES ? batch : (int64_t)SEQUENCES) * s->kv_heads;
+    const int64_t rows = (4 * 8 * (int64_t)sti_cuda_of(ctx)->sms + pairs) * (s->heads / s->kv_heads) * s->parts;
+    return (size_t)(rows * (s->d_v + 2)) * (dtype == STRATA_F64 ? sizeof(double) : sizeof(float));
 }
 
 extern "C" void sti_attention_cuda_append(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,

@@ -54,6 +54,16 @@ typedef struct sti_cache_slab {
     int64_t slots;
 } sti_cache_slab;
 
+/* On a device a slab holds blocks of 64 positions, each (column, position): element of `column` (counted from the first
+ * column of the softmax, of which `at` starts the level) and `slot`, from the start of key head 0's share. Neighbouring
+ * vectors of 8 positions are swizzled, so that a block in shared memory reads without bank conflicts. */
+enum { STI_CACHE_BLOCK = 64 };
+STI_RANGE int64_t sti_cache_element(int64_t slots, int64_t rank, int64_t head, int64_t at, int64_t column, int64_t slot)
+{
+    const int64_t block = head * (slots / STI_CACHE_BLOCK) + slot / STI_CACHE_BLOCK, n = slot % STI_CACHE_BLOCK;
+    return (block * rank + column - at) * STI_CACHE_BLOCK + (((n / 8) ^ (column & 7)) * 8) + n % 8;
+}
+
 typedef struct sti_cache_layout {
     sti_cache_slab k[STI_ATTENTION_PARTS][STI_ATTENTION_LEVELS], v[STI_ATTENTION_LEVELS];
     size_t bytes, payload;
