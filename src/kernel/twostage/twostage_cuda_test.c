@@ -128,6 +128,8 @@ static const shape shapes[] = {
     SHAPE(FUSED, 1024, 512, 16, 32, 128, 16, 128, 64, 1, true, false),
     SHAPE(FUSED, 256, 256, 16, 16, 32, 16, 32, 16, 2, false, false),  /* groups of two */
     SHAPE(FUSED, 512, 256, 16, 16, 128, 32, 64, 16, 4, false, false), /* of four */
+    SHAPE(FUSED, 2048, 2048, 32, 64, 64, 64, 32, 32, 1, false, false),
+    SHAPE(FUSED, 1024, 1024, 32, 32, 32, 32, 32, 32, 1, true, true),
     SHAPE(FUSED, 120, 104, 8, 16, 16, 8, 16, 16, 1, true, false),     /* both ends cut */
     SHAPE(FUSED, 40, 24, 8, 16, 16, 8, 16, 16, 1, true, false),       /* blocks past the input, outputs past the end */
     SHAPE(FUSED, 512, 1024, 32, 32, 16, 16, 32, 32, 1, true, true),   /* tied */

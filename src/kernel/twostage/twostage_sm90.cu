@@ -97,6 +97,16 @@ __device__ __forceinline__ uint4 zero4()
     return make_uint4(0, 0, 0, 0);
 }
 
+/* Whole stores: the compiler splits those of a uint4 that it has taken apart, and each part is a request of its own. */
+__device__ __forceinline__ void store_global(void *to, uint4 v)
+{
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+__device__ __forceinline__ void store_shared(uint32_t to, uint4 v)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
 __device__ void clear(char *memory, int bytes)
 {
     for (int i = threadIdx.x * 16; i < bytes; i += 16 * blockDim.x) *(uint4 *)(memory + i) = zero4();
@@ -344,14 +354,14 @@ __global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::
 #pragma unroll
             for (int l = 0; l < LOADS; l++) {
                 const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, (int)threadIdx.x + 32 * WARPS * l);
-                *(uint4 *)(memory + w_all + line_at(a, (p.sub << a.group_log) + p.b, p.b, p.k, p.c)) = next[l];
+                store_shared(data_at + (uint32_t)line_at(a, (p.sub << a.group_log) + p.b, p.b, p.k, p.c), next[l]);
             }
         }
     };
 
     /* line_at of inputs kt * 16 + k0 and of outputs m0 + 8 h + lane / 4 differ from these by constants */
     const uint32_t in_at = data_at + (uint32_t)line_at(a, warp, b, lane / 8 % 2 * 8 + lane % 8, lane / 16);
-    char *out_at = memory + w_all + (warp * a.pitch + lane / 4) * LINE;
+    const uint32_t out_at = data_at + (uint32_t)((warp * a.pitch + lane / 4) * LINE);
     const int out_chunk = line_at(a, 0, b, lane / 4, lane % 4) & (LINE - 1);
 
     if (slice < steps) fetch(slice);
@@ -377,9 +387,10 @@ __global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::
         auto put = [&](int m0, int h, uint4 v) {
             if (INTO) {
                 const int m = m0 + 8 * h + lane / 4;
-                if (stored && m < a.m) *(uint4 *)(to + inner_index<STAGE>(a, first + b, m, a.m) * ROWS) = v;
+                if (stored && m < a.m) store_global(to + inner_index<STAGE>(a, first + b, m, a.m) * ROWS, v);
             } else
-                *(uint4 *)(out_at + (m0 + 8 * h) * LINE + (out_chunk ^ ((h | (m0 >> 4 & 1) << 1) << 4))) = v;
+                store_shared(out_at + (uint32_t)((m0 + 8 * h) * LINE + (out_chunk ^ ((h | (m0 >> 4 & 1) << 1) << 4))),
+                             v);
         };
         const uint32_t mine = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
         if (a.w_turned)
