@@ -870,8 +870,10 @@ bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shap
 bool sti_attention_sm90_aligned(const sti_attention_call *c)
 {
     const sti_attention_array *const arrays[] = { &c->q, &c->k, &c->v, &c->o };
-    for (const sti_attention_array *a : arrays)
+    for (const sti_attention_array *a : arrays) {
+        if (a->batch <= 0 || a->head <= 0 || a->time <= 0) return false; /* heads that share an array have stride 0 */
         if (((uintptr_t)a->data | (uintptr_t)(a->batch | a->head | a->time) * 2) % 16) return false;
+    }
     return true;
 }
 

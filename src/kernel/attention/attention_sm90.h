@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* Whether the forward takes the shape on this type and device, and the arrays of a call. */
+/* Whether the forward takes the shape on this type and device, and the arrays of a call (no strides of 0). */
 bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype);
 bool sti_attention_sm90_aligned(const sti_attention_call *c);
 
