@@ -147,21 +147,29 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
     }
     const int32_t key0 = a.k_pos + n * KEYS, key1 = min(key0 + KEYS, a.k_pos + a.k_time) - 1;
     const bool clipped = key1 - key0 + 1 < KEYS;
+    /* This lane's level: the blocks of the first and the last key, or a distance. A division for every tile would make
+     * this warp the slowest. */
+    int32_t block0 = -FAR, block1 = -FAR, reach = 2 * (FAR - 1), far = FAR;
+    if (lane > 0 && lane < a.levels && a.reach[lane] < FAR) {
+        if (a.blocks) {
+            reach = a.reach[lane];
+            block0 = key0 / reach * reach, block1 = key1 / reach * reach;
+        } else
+            far = a.reach[lane];
+    }
     int32_t t = 0;
     for (int h = kv_head * a.group; h < (kv_head + 1) * a.group; h++)
         for (int m = a.causal ? max(0, (key0 - a.q_pos) / ROWS) : 0; m < a.q_tiles; m++) {
             const int32_t p0 = a.q_pos + m * ROWS, p1 = min(p0 + ROWS, a.q_pos + a.q_time) - 1;
             /* Key tiles that see this tile of queries: n0 .. n1, whichever block asks. */
-            const int32_t lo = max(keys_of(a, 0, p0).lo, a.k_pos) - a.k_pos;
-            const int32_t hi = min(keys_of(a, 0, p1).hi, a.k_pos + a.k_time) - a.k_pos;
+            const interval first = keys_of(a, 0, p0), last = keys_of(a, 0, p1);
+            const int32_t lo = max(first.lo, a.k_pos) - a.k_pos, hi = min(last.hi, a.k_pos + a.k_time) - a.k_pos;
             const int32_t n0 = lo / KEYS, n1 = hi > 0 ? (hi - 1) / KEYS : -1;
             if (n < n0 || n > n1) continue;
-            bool all = false, some = false;
-            if (lane < a.levels) {
-                const interval first = keys_of(a, lane, p0), last = keys_of(a, lane, p1);
-                all = last.lo <= key0 && first.hi > key1;
-                some = last.hi > key0 && first.lo <= key1;
-            }
+            const bool all = lane < a.levels && last.lo <= key0 && first.hi > key1 && p0 >= block1 &&
+                             p1 < block0 + reach && p1 - far + 1 <= key0 && p0 + far > key1;
+            const bool some = lane < a.levels && last.hi > key0 && first.lo <= key1 && p1 >= block0 &&
+                              p0 < block1 + reach && p1 + far > key0 && p0 - far + 1 <= key1;
             const int from = __popc(__ballot_sync(~0u, all)), to = __popc(__ballot_sync(~0u, some));
             const bool masked = from != to || clipped;
             const int64_t row = ((int64_t)batch * a.heads + h) * a.rows + m * ROWS;
