@@ -25,19 +25,20 @@ static int read_rates(comparison *p)
     return p->rates ? CLI_OK : cli_fail(CLI_USAGE, "--lr: no learning rate");
 }
 
-static const char *const budget_option[AXES] = { "tokens", "flops", "seconds" };
-static const char *const budget_key[AXES] = { "train.tokens", "train.flops", "train.seconds" };
+static const char *const budget_option[BUDGETS] = { "tokens", "flops", "seconds", "steps" };
+static const char *const budget_key[BUDGETS] = { "train.tokens", "train.flops", "train.seconds", "train.steps" };
 
 static int read_budget(comparison *p)
 {
     int given = 0;
-    for (int a = 0; a < AXES; a++)
+    for (int a = 0; a < BUDGETS; a++)
         if (cli_given(p->c, budget_option[a])) {
             given++;
             p->axis = (compare_axis)a;
         }
     if (given != 1)
-        return cli_fail(CLI_USAGE, "compare: %s of --tokens, --flops and --seconds says what the runs have in common",
+        return cli_fail(CLI_USAGE,
+                        "compare: %s of --tokens, --flops, --seconds and --steps says what the runs have in common",
                         given ? "only one" : "one");
     p->budget = cli_num(p->c, budget_option[p->axis]);
     return CLI_OK;
@@ -50,15 +51,15 @@ static int set_budget(const comparison *p, strata_config *cfg)
     for (int32_t i = 0; i < strata_config_count(cfg); i++) {
         strata_config_item it;
         if (strata_config_at(cfg, i, &it) != STRATA_OK || !strcmp(it.source, "default")) continue;
-        bool ends = !strcmp(it.key, "train.steps");
-        for (int a = 0; a < AXES; a++) ends = ends || !strcmp(it.key, budget_key[a]);
+        bool ends = false;
+        for (int a = 0; a < BUDGETS; a++) ends = ends || !strcmp(it.key, budget_key[a]);
         if (ends)
             return cli_fail(CLI_USAGE, "compare: %s (%s) ends a run too; the budget is --%s", it.key, it.source,
                             budget_option[p->axis]);
     }
-    (void)snprintf(text, sizeof text, p->axis == BY_TOKENS ? "%.0f" : "%.17g", p->budget);
-    int rc = cli_status(strata_config_set(cfg, budget_key[p->axis], text, "compare"), CLI_ON_INPUT, NULL);
-    if (!rc) rc = cli_status(strata_config_set(cfg, "train.steps", "0", "compare"), CLI_ON_INPUT, NULL);
+    (void)snprintf(text, sizeof text, p->axis == BY_TOKENS || p->axis == BY_STEPS ? "%.0f" : "%.17g", p->budget);
+    int rc = cli_status(strata_config_set(cfg, "train.steps", "0", "compare"), CLI_ON_INPUT, NULL);
+    if (!rc) rc = cli_status(strata_config_set(cfg, budget_key[p->axis], text, "compare"), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_status(strata_config_set(cfg, "train.resume", "1", "compare"), CLI_ON_INPUT, NULL);
     return rc;
 }
@@ -282,6 +283,8 @@ static const cli_option options[] = {
     { "tokens", 0, CLI_NUM, "N", "equal tokens: every run ends after N positions", NULL, 1, 9e15 },
     { "flops", 0, CLI_NUM, "X", "equal FLOPs: every run ends after X training FLOPs", NULL, 1, 1e30 },
     { "seconds", 0, CLI_NUM, "S", "equal time: every run ends after S seconds of training", NULL, 1e-6, 1e9 },
+    { "steps", 0, CLI_NUM, "N", "equal steps: every run ends after N steps, with one train.batch equal sequences", NULL,
+      1, 9e15 },
     { "params", 0, CLI_NUM, "PART",
       "equal parameters too: refuse models that differ from the first by more than this "
       "part of it",
@@ -300,16 +303,16 @@ const cli_command cmd_compare = {
     "TASK [DATA…] --model SPEC --model SPEC … --out DIR --tokens N",
     "Train several models alike and say what their difference is worth",
     "Every model is trained with every learning rate of --lr and every seed, on the same data in the same order, each\n"
-    "run to the same tokens, FLOPs or seconds. Of the learning rates the one with the least mean validation loss over\n"
-    "the seeds counts. The table has mean, standard deviation, range and number of seeds; a model is called better or\n"
-    "worse than the first only when Welch's interval for the difference (95 % for all models together) does not hold\n"
-    "0 and the difference is larger than the standard deviation of either. With one seed there is no verdict.\n"
+    "run to the same tokens, FLOPs, seconds or steps. Of the learning rates the one with the least mean validation\n"
+    "loss over the seeds counts. The table has mean, standard deviation, range and number of seeds; a model is called\n"
+    "better or worse than the first only when Welch's interval for the difference (95 % for all models together) does\n"
+    "not hold 0 and the difference is larger than the standard deviation of either. With one seed there is no\n"
+    "verdict. What the task measures (accuracy, error on test data) is compared in the same way.\n"
     "After the warm-up the learning rate is constant, so the validation curves also tell the losses at the largest\n"
     "tokens, FLOPs and seconds that all runs reached; train.eval_every says how finely.\n"
     "Ctrl-C stops with 130, and the same command goes on where it stopped: runs that are done are not trained again,\n"
-    "so models (at the end), learning rates and seeds can be added. A run started with other keys is refused. "
-    "DIR/compare.txt and\n"
-    "DIR/compare.json hold the results, strata report DIR/*/ has the curves.",
+    "so models (at the end), learning rates and seeds can be added. A run started with other keys is refused.\n"
+    "DIR/compare.txt and DIR/compare.json hold the results, strata report DIR/*/ has the curves.",
     "strata compare text book.txt --out cmp --tokens 2e6 --lr 1e-3,3e-3 \\\n"
     "    --model \"decoder layers=4 width=128 mixers=softmax(heads=4)\" \\\n"
     "    --model \"decoder layers=4 width=128 mixers=softmax(heads=4 score=mlr ranks=16,8,8)\"",

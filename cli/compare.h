@@ -7,9 +7,9 @@
 
 enum { COMPARE_MODELS = 32, COMPARE_RATES = 16, COMPARE_MEASURES = 16, COMPARE_SEEDS = 1000 };
 
-/* What can be held equal between runs, and at which their validation curves are read. */
-typedef enum compare_axis { BY_TOKENS, BY_FLOPS, BY_SECONDS, AXES } compare_axis;
-extern const char *const compare_axis_name[AXES]; /* "tokens", "FLOPs", "seconds" */
+/* What can be held equal between runs; at the first of them their validation curves are read too. */
+typedef enum compare_axis { BY_TOKENS, BY_FLOPS, BY_SECONDS, AXES, BY_STEPS = AXES, BUDGETS } compare_axis;
+extern const char *const compare_axis_name[BUDGETS]; /* "tokens", "FLOPs", "seconds", "steps" */
 
 typedef struct compare_run {
     char *dir;                        /* owned, DIR/MODEL-lrX-seedY; the last part is its name */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const compare_axis_name[AXES] = { "tokens", "FLOPs", "seconds" };
+const char *const compare_axis_name[BUDGETS] = { "tokens", "FLOPs", "seconds", "steps" };
 
 typedef struct row { /* of a model, at the learning rate chosen for it */
     int rate;
@@ -19,9 +19,10 @@ typedef struct row { /* of a model, at the learning rate chosen for it */
 
 struct compare_table {
     row row[COMPARE_MODELS];
-    bool readable;       /* the schedule is constant: points of a curve are results of shorter runs */
-    double common[AXES]; /* the most that all chosen runs reached */
-    double level;        /* of each interval */
+    bool readable;                /* the schedule is constant: points of a curve are results of shorter runs */
+    double common[AXES];          /* the most that all chosen runs reached */
+    double level;                 /* of each interval */
+    bool fixed[COMPARE_MEASURES]; /* the same in every run: a baseline, which says nothing about the models */
 };
 
 /* ---- choosing and reading --------------------------------------------------------------------------------------- */
@@ -92,6 +93,18 @@ static void read_curves(const comparison *p, compare_table *t, double *value)
     }
 }
 
+static void find_fixed(const comparison *p, compare_table *t)
+{
+    for (int k = 0; k < p->measures; k++) {
+        double low = (double)INFINITY, high = -low;
+        for (int m = 0; m < p->models; m++) {
+            low = fmin(low, t->row[m].measure[k].min);
+            high = fmax(high, t->row[m].measure[k].max);
+        }
+        t->fixed[k] = p->models > 1 && high - low <= 1e-12 * fabs(high);
+    }
+}
+
 compare_table *compare_tabulate(const comparison *p)
 {
     compare_table *t = calloc(1, sizeof *t);
@@ -106,6 +119,7 @@ compare_table *compare_tabulate(const comparison *p)
             summarise(p, m, &t->row[m], value);
         }
         read_curves(p, t, value);
+        find_fixed(p, t);
     } else {
         free(t);
         t = NULL;
@@ -162,13 +176,21 @@ static int name_width(const comparison *p)
     return (int)n;
 }
 
+/* sign: "+" or "" before numbers above 0 */
+static const char *signed_number(char buf[CLI_NUMBER], double v, const char *sign)
+{
+    double size = fabs(v);
+    if (!isfinite(v))
+        (void)snprintf(buf, CLI_NUMBER, "-");
+    else
+        (void)snprintf(buf, CLI_NUMBER, size > 0 && (size < 0.001 || size >= 1e4) ? "%s%.2e" : "%s%.4f",
+                       v < 0 ? "" : sign, v);
+    return buf;
+}
+
 static const char *number(char buf[CLI_NUMBER], double v)
 {
-    if (isfinite(v))
-        (void)snprintf(buf, CLI_NUMBER, fabs(v) < 1000 ? "%.4f" : "%.4g", v);
-    else
-        (void)snprintf(buf, CLI_NUMBER, "-");
-    return buf;
+    return signed_number(buf, v, "");
 }
 
 static const char *amount(char buf[CLI_NUMBER], compare_axis axis, double v)
@@ -200,7 +222,8 @@ static void put_models(const comparison *p, const compare_table *t, FILE *f)
     char b[CLI_NUMBER];
     (void)fprintf(f, "\n%-*s %10s %11s %8s %8s %12s %8s %5s %9s %9s %9s %9s", name_width(p), "model", "parameters",
                   "FLOPs/token", "tokens", "FLOPs", "time", "lr", "seeds", "loss", "sd", "min", "max");
-    for (int k = 0; k < p->measures; k++) (void)fprintf(f, " %17s %9s", p->measure[k], "sd");
+    for (int k = 0; k < p->measures; k++)
+        if (!t->fixed[k]) (void)fprintf(f, " %17s %9s", p->measure[k], "sd");
     (void)fputc('\n', f);
     for (int m = 0; m < p->models; m++) {
         const row *r = &t->row[m];
@@ -212,6 +235,7 @@ static void put_models(const comparison *p, const compare_table *t, FILE *f)
         (void)fprintf(f, " %8.4g %5d", p->rate[r->rate], r->loss.n);
         put_sample(f, &r->loss);
         for (int k = 0; k < p->measures; k++) {
+            if (t->fixed[k]) continue;
             (void)fprintf(f, " %17s", number(b, r->measure[k].mean));
             put_number(f, r->measure[k].sd);
         }
@@ -262,11 +286,8 @@ static void put_reading(const comparison *p, const compare_table *t, FILE *f, co
         put_number(f, s->sd);
         if (m > 0) {
             verdict v = judge(p, first, s, t->level);
+            (void)fprintf(f, " %9s", signed_number(low, v.w.difference, "+"));
             (void)snprintf(interval, sizeof interval, "[%s, %s]", number(low, v.w.low), number(high, v.w.high));
-            if (isfinite(v.w.difference))
-                (void)fprintf(f, " %+9.4f", v.w.difference);
-            else
-                (void)fprintf(f, " %9s", "-");
             (void)fprintf(f, " %20s  %s%s", isfinite(v.w.low) ? interval : "-",
                           v.sign ? "" : "no verdict: ", v.sign ? word_of(&v, !strcmp(what, "loss")) : v.why);
         }
@@ -274,32 +295,36 @@ static void put_reading(const comparison *p, const compare_table *t, FILE *f, co
     }
 }
 
+/* What the curves say at the largest tokens, FLOPs or seconds that all runs reached. */
+static void put_curves(const comparison *p, const compare_table *t, FILE *f, compare_axis a)
+{
+    static const char *const after[AXES] = { " tokens", "FLOPs", " of training as measured" };
+    char b[CLI_NUMBER];
+    if (a == p->axis || !isfinite(t->common[a])) return;
+    (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount(b, a, t->common[a]), after[a]);
+    const sample *first = &t->row[0].reading[a];
+    if (first->n < t->row[0].loss.n)
+        (void)fprintf(f, "the curve of %s begins later: a smaller train.eval_every gives a reading\n",
+                      p->model[0].name);
+    else
+        put_reading(p, t, f, first, "loss");
+}
+
 static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
 {
-    char b[CLI_NUMBER];
-    if (p->best)
-        (void)fputs("\nleast validation loss of each run\n", f);
-    else
-        (void)fprintf(f, "\nat the end, at equal %s\n", compare_axis_name[p->axis]);
+    (void)fprintf(f, "\n%s, at equal %s\n", p->best ? "least validation loss of each run" : "at the end",
+                  compare_axis_name[p->axis]);
     put_reading(p, t, f, &t->row[0].loss, "loss");
-    for (int a = 0; a < AXES && t->readable; a++) {
-        if (a == (int)p->axis || !isfinite(t->common[a])) continue;
-        (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount(b, (compare_axis)a, t->common[a]),
-                      a == BY_SECONDS  ? " of training as measured"
-                      : a == BY_TOKENS ? " tokens"
-                                       : "FLOPs");
-        put_reading(p, t, f, &t->row[0].reading[a], "loss");
-        for (int m = 0; m < p->models; m++)
-            if (t->row[m].reading[a].n < t->row[m].loss.n) {
-                (void)fputs("A curve that begins later has no value there: a smaller train.eval_every gives one.\n", f);
-                break;
-            }
-    }
+    for (int a = 0; a < AXES && t->readable; a++) put_curves(p, t, f, (compare_axis)a);
     if (!t->readable)
         (void)fputs("\nOther readings need train.schedule=constant: a cosine ends where the run ends.\n", f);
-    for (int k = 0; k < p->measures && p->models > 1; k++) {
-        (void)fputc('\n', f);
-        put_reading(p, t, f, &t->row[0].measure[k], p->measure[k]);
+    for (int k = 0; k < p->measures; k++) {
+        if (t->fixed[k]) {
+            (void)fprintf(f, "\n%s: %.6g in every run\n", p->measure[k], t->row[0].measure[k].mean);
+            continue;
+        }
+        (void)fprintf(f, "\n%s\n", p->measure[k]);
+        put_reading(p, t, f, &t->row[0].measure[k], "mean");
     }
     if (p->models < 2) return;
     (void)fputs("\nIntervals are Welch's for the difference of two means, ", f);

@@ -58,7 +58,7 @@ strata compare states --model "$tiny" --name base --model "$tiny; train.clip=0 t
     { echo "states: $?"; cat log; }
 sed -n 's/^model .* max  *\(accuracy .*\)/\1/p;/^other/p' table
 grep -c '^measure.accuracy = [0-9.e-]*$' g/*/outcome
-grep -c '  accuracy  *sd  *vs 1' table
+grep -A1 '^accuracy$' table | tail -n 1
 grep -e '^train.clip' -e '^train.beta2' g/*seed1/config.conf
 
 echo "# refused"
