@@ -273,10 +273,8 @@ static int run_compare(cli *c)
 }
 
 static const cli_option options[] = {
-    { "model", 'm', CLI_TEXT, "SPEC",
-      "a model, \"SPEC\" or \"SPEC; key=value …\" with keys of its own; repeat it for each, the first is the one "
-      "compared with",
-      NULL, 0, 0 },
+    { "model", 'm', CLI_TEXT, "SPEC", "\"SPEC\" or \"SPEC; key=value …\"; repeat it, the first is compared with", NULL,
+      0, 0 },
     { "name", 'n', CLI_TEXT, "NAME", "a short name for a model, in the order of --model", NULL, 0, 0 },
     { "out", 'o', CLI_TEXT, "DIR", "holds a run directory per model, learning rate and seed, and the results", NULL, 0,
       0 },
@@ -285,10 +283,8 @@ static const cli_option options[] = {
     { "seconds", 0, CLI_NUM, "S", "equal time: every run ends after S seconds of training", NULL, 1e-6, 1e9 },
     { "steps", 0, CLI_NUM, "N", "equal steps: every run ends after N steps, with one train.batch equal sequences", NULL,
       1, 9e15 },
-    { "params", 0, CLI_NUM, "PART",
-      "equal parameters too: refuse models that differ from the first by more than this "
-      "part of it",
-      NULL, 0, 1e6 },
+    { "params", 0, CLI_NUM, "PART", "equal parameters too: refuse models further than this part off the first", NULL, 0,
+      1e6 },
     { "seeds", 0, CLI_INT, "N", "seeds of each, counted up from train.seed", "3", 1, COMPARE_SEEDS },
     { "lr", 0, CLI_TEXT, "LIST", "learning rates, 1e-3,3e-3; without it train.lr alone", NULL, 0, 0 },
     { "best", 0, CLI_FLAG, NULL, "what counts is a run's least validation loss, not the one at its end", NULL, 0, 0 },
