@@ -57,9 +57,10 @@ static bool write_script(FILE *f, const plot *p, const char *svg)
         (void)fprintf(f, "$d%d << EOD\n", k);
         for (int i = 0; i < s->n; i++) {
             if (!usable(s, i)) continue;
-            (void)fprintf(f, "%.9g %.9g\n", s->x[i], s->y[i]);
-            low = fmin(low, s->y[i]);
-            high = fmax(high, s->y[i]);
+            const double least = s->low ? s->low[i] : s->y[i], largest = s->high ? s->high[i] : s->y[i];
+            (void)fprintf(f, "%.9g %.9g %.9g %.9g\n", s->x[i], s->y[i], least, largest);
+            low = fmin(low, least);
+            high = fmax(high, largest);
             right = fmax(right, s->x[i]);
             drawn++;
         }
@@ -77,6 +78,12 @@ static bool write_script(FILE *f, const plot *p, const char *svg)
                   p->width, p->height, svg, p->xlabel, p->ylabel, p->from_zero ? 0 : low - margin, high + margin,
                   right > 0 ? 1.02 * right : 1);
     bool first = true;
+    for (int k = 0; k < p->nseries; k++) { /* bands lie below all lines */
+        if (!p->series[k].low || !p->series[k].high) continue;
+        (void)fprintf(f, "%s$d%d using 1:3:4 with filledcurves fs transparent solid 0.2 noborder lc rgb '#0102%02x'",
+                      first ? "" : ", ", k, p->series[k].colour);
+        first = false;
+    }
     for (int pass = 0; pass < 2; pass++) { /* thin lines lie below */
         for (int k = 0; k < p->nseries; k++) {
             const plot_series *s = &p->series[k];

@@ -10,8 +10,9 @@ enum { PLOT_MAX_SERIES = 8 };
 typedef struct plot_series {
     const double *x, *y;
     int n;
-    int colour; /* --cN */
-    bool thin;  /* a light line without points */
+    int colour;               /* --cN */
+    bool thin;                /* a light line without points */
+    const double *low, *high; /* a band about the line; NULL: none */
 } plot_series;
 
 typedef struct plot {

@@ -1,0 +1,75 @@
+#ifndef REPORT_H
+#define REPORT_H
+/* strata report: runs, the models that they are runs of, and the parts of a page about them. */
+
+#include "cli.h"
+#include "plot.h"
+#include "statistics.h"
+
+enum { REPORT_RUNS = 64, REPORT_MODELS = PLOT_MAX_SERIES, REPORT_KEYS = 256 };
+
+typedef struct report_run {
+    const char *path;
+    int64_t rows;
+    strata_progress *row; /* metrics */
+    strata_progress last; /* the last row, with the last values of what it lacks */
+    double best;          /* least validation loss; NaN: never measured */
+    char *key[REPORT_KEYS], *value[REPORT_KEYS];
+    int nkeys;
+    char task[64];
+    bool numbers; /* the loss is a squared error, not nats */
+} report_run;
+
+/* Runs whose configurations agree but for the seed: one colour, one row of a table. */
+typedef struct report_model {
+    char name[64];
+    const report_run *run[REPORT_RUNS];
+    int n;
+    bool has_model; /* a checkpoint was readable; what follows is of the first such run */
+    char *spec;
+    strata_cost cost;
+    char *sample;
+} report_model;
+
+typedef struct report {
+    FILE *f;
+    const cli *c;
+    report_run *run; /* owned: [REPORT_RUNS] */
+    int runs;
+    report_model *model; /* owned: [REPORT_MODELS] */
+    int models;
+    bool numbers;  /* all losses are squared errors */
+    bool one_task; /* losses of different models can be compared */
+    bool seeds;    /* some model has several runs */
+} report;
+
+/* Read the runs named on the command line, group them, draw samples. @return exit code; report_free either way */
+int report_read(report *p, const strata_context *ctx);
+void report_free(report *p);
+/* NULL: not in the run's config.conf */
+const char *report_config(const report_run *r, const char *key);
+
+/* What a row of the metrics was reached with. */
+typedef enum report_axis { BY_TOKENS, BY_FLOPS, BY_TIME, AXES } report_axis;
+double report_x(const strata_progress *p, report_axis a);
+/* Rows of a run with a value y: x[n], y[n], each with room for r->rows. @return n */
+typedef enum report_curve { VALIDATION, TRAINING, THROUGHPUT } report_curve;
+int report_points(const report_run *r, report_curve c, report_axis a, double *x, double *y);
+
+/* ---- HTML ------------------------------------------------------------------------------------------------------- */
+extern const char report_style[];
+/* Text for a page: markup escaped; what is no character (byte models may write anything) becomes U+FFFD. */
+void report_text(FILE *f, const char *s);
+/* A dot in the colour of a model. */
+void report_dot(FILE *f, int model);
+
+/* ---- the parts of the page -------------------------------------------------------------------------------------- */
+void report_lead(const report *p);
+void report_table(const report *p);
+void report_equal(const report *p); /* losses at equal tokens, compute and time */
+void report_curves(const report *p);
+void report_samples(const report *p);
+void report_models(const report *p);
+void report_configuration(const report *p);
+
+#endif

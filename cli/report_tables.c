@@ -1,0 +1,257 @@
+/* strata report: what the models reached, each with the spread of its seeds. */
+#include "report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef double run_value(const report_run *r);
+
+static double best_loss(const report_run *r)
+{
+    return r->best;
+}
+static double training_loss(const report_run *r)
+{
+    return r->last.loss;
+}
+static double tokens(const report_run *r)
+{
+    return (double)r->last.tokens;
+}
+static double flops(const report_run *r)
+{
+    return r->last.flops;
+}
+static double seconds(const report_run *r)
+{
+    return r->last.seconds;
+}
+static double throughput(const report_run *r)
+{
+    return r->last.tokens_per_s;
+}
+
+/* Of the runs that have the value. */
+static sample over_seeds(const report_model *g, run_value *of)
+{
+    double v[REPORT_RUNS];
+    int n = 0;
+    for (int i = 0; i < g->n; i++)
+        if (isfinite(v[n] = of(g->run[i]))) n++;
+    return sample_of(v, n);
+}
+
+/* ---- the sentence ----------------------------------------------------------------------------------------------- */
+/* The model with the least mean of the best validation losses but for `skip`, -1 if none was measured. */
+static int best_model(const report *p, int skip)
+{
+    int best = -1;
+    double least = (double)INFINITY;
+    for (int k = 0; k < p->models; k++) {
+        double mean = over_seeds(&p->model[k], best_loss).mean;
+        if (k == skip || !(mean < least)) continue;
+        least = mean;
+        best = k;
+    }
+    return best;
+}
+
+/* How the model `a` stands to the next one: a lead within the spread of the seeds is not called one. */
+static void put_lead_over(const report *p, const report_model *a, const report_model *b)
+{
+    const sample sa = over_seeds(a, best_loss), sb = over_seeds(b, best_loss);
+    const int digits = p->numbers ? 4 : 3;
+    const char *unit = p->numbers ? "" : " nats";
+    welch w;
+    bool spread = welch_interval(&sa, &sb, 1 - 0.05 / (p->models > 2 ? p->models - 1 : 1), &w);
+    bool apart = !spread || (w.low > 0 && w.difference > fmax(sa.sd, sb.sd));
+    (void)fprintf(p->f, apart ? "; %.*f%s less than <strong>" : "; its lead of %.*f%s over <strong>", digits,
+                  sb.mean - sa.mean, unit);
+    report_text(p->f, b->name);
+    double other = over_seeds(b, flops).mean, ratio = other > 0 ? over_seeds(a, flops).mean / other : 0;
+    (void)fputs("</strong>", p->f);
+    if (ratio > 0.98 && ratio < 1.02)
+        (void)fputs(" at the same compute", p->f);
+    else if (ratio > 0)
+        (void)fprintf(p->f, " with %.2f times its compute", ratio);
+    if (!apart)
+        (void)fputs(" is within the spread of the seeds", p->f);
+    else if (!spread)
+        (void)fputs(", a difference that seeds may make too: several of each model would tell", p->f);
+}
+
+void report_lead(const report *p)
+{
+    int b = best_model(p, -1);
+    if (b < 0) {
+        (void)fputs("<p class=\"lead\">No validation loss was measured in these runs.</p>\n", p->f);
+        return;
+    }
+    if (!p->one_task) {
+        (void)fputs("<p class=\"lead\">The runs have different tasks: their losses do not compare.</p>\n", p->f);
+        return;
+    }
+    const report_model *g = &p->model[b];
+    const sample s = over_seeds(g, best_loss);
+    (void)fputs("<p class=\"lead\"><strong>", p->f);
+    report_text(p->f, g->name);
+    if (p->numbers)
+        (void)fprintf(p->f, "</strong> reaches a squared error of %.4f on held-out data", s.mean);
+    else
+        (void)fprintf(p->f, "</strong> reaches %.3f nats per token on held-out text, %.3f bits", s.mean,
+                      s.mean / log(2));
+    if (s.n > 1) (void)fprintf(p->f, ", in the mean of %d seeds", s.n);
+    int second = best_model(p, b);
+    if (second >= 0) put_lead_over(p, g, &p->model[second]);
+    (void)fputs(".</p>\n", p->f);
+}
+
+/* ---- cells ------------------------------------------------------------------------------------------------------ */
+static void put_cell(FILE *f, const char *text)
+{
+    (void)fprintf(f, "<td>%s</td>", text);
+}
+
+/* "1.2345 ± 0.0012": mean and standard deviation over the seeds. */
+static void put_loss(FILE *f, const sample *s, bool best)
+{
+    (void)fputs(best ? "<td class=\"best\">" : "<td>", f);
+    if (isfinite(s->mean))
+        (void)fprintf(f, "%.4f", s->mean);
+    else
+        (void)fputs("–", f);
+    if (isfinite(s->sd)) (void)fprintf(f, " <small>±&nbsp;%.4f</small>", s->sd);
+    (void)fputs("</td>", f);
+}
+
+static void put_name(const report *p, int k)
+{
+    (void)fputs("<tr><td>", p->f);
+    report_dot(p->f, k);
+    report_text(p->f, p->model[k].name);
+    (void)fputs("</td>", p->f);
+    if (p->seeds) (void)fprintf(p->f, "<td>%d</td>", p->model[k].n);
+}
+
+static const char seeds_caption[] =
+    " Losses are means over the seeds ± their standard deviation; bold is the least mean, whatever its spread.";
+
+/* ---- tables ----------------------------------------------------------------------------------------------------- */
+void report_table(const report *p)
+{
+    char b[CLI_NUMBER];
+    const int best = p->one_task ? best_model(p, -1) : -1;
+    const char *unit = p->numbers ? "squared error" : "nats";
+    (void)fprintf(p->f,
+                  "<div class=\"scroll\"><table>\n<tr><th>%s</th>%s<th>best validation<br>%s</th>%s<th>training<br>%s"
+                  "</th>",
+                  p->seeds ? "model" : "run", p->seeds ? "<th>seeds</th>" : "", unit, p->numbers ? "" : "<th>bits</th>",
+                  unit);
+    (void)fputs("<th>parameters</th><th>tokens</th><th>FLOPs</th><th>time</th>"
+                "<th>tokens/s</th><th>FLOPs<br>per token</th><th>cache bytes<br>per token</th></tr>\n",
+                p->f);
+    for (int k = 0; k < p->models; k++) {
+        const report_model *g = &p->model[k];
+        const sample loss = over_seeds(g, best_loss), training = over_seeds(g, training_loss);
+        const double speed = over_seeds(g, throughput).mean;
+        put_name(p, k);
+        put_loss(p->f, &loss, k == best);
+        if (!p->numbers) (void)fprintf(p->f, isfinite(loss.mean) ? "<td>%.4f</td>" : "<td>–</td>", loss.mean / log(2));
+        put_loss(p->f, &training, false);
+        put_cell(p->f, g->has_model ? cli_si(b, (double)g->cost.params) : "–");
+        put_cell(p->f, cli_si(b, over_seeds(g, tokens).mean));
+        put_cell(p->f, cli_si(b, over_seeds(g, flops).mean));
+        put_cell(p->f, cli_duration(b, over_seeds(g, seconds).mean));
+        put_cell(p->f, isfinite(speed) ? cli_si(b, speed) : "–");
+        put_cell(p->f, g->has_model ? cli_si(b, g->cost.flops_fwd + g->cost.flops_bwd) : "–");
+        (void)snprintf(b, sizeof b, "%.0f", g->cost.cache_bytes_per_token);
+        put_cell(p->f, g->has_model ? b : "–");
+        (void)fputs("</tr>\n", p->f);
+    }
+    (void)fprintf(
+        p->f,
+        "</table></div>\n<p class=\"small soft\">FLOPs count 2 per multiply-add in matrix products, of attention "
+        "only the visible pairs, forward and backward. The cache is that of one sequence at the context "
+        "length.%s</p>\n",
+        p->seeds ? seeds_caption : "");
+}
+
+/* The most of the axis at which every run that has a validation curve was still measured, 0 if none has. */
+static double largest_common(const report *p, report_axis a)
+{
+    double common = (double)INFINITY;
+    for (int i = 0; i < p->runs; i++) {
+        double last = (double)NAN;
+        for (int64_t k = 0; k < p->run[i].rows; k++)
+            if (isfinite(p->run[i].row[k].val_loss)) last = report_x(&p->run[i].row[k], a);
+        common = fmin(common, last); /* of NaN and a number: the number */
+    }
+    return isfinite(common) ? common : 0;
+}
+
+/* Validation losses of the seeds at x0 of the axis. */
+static sample reading(const report_model *g, report_axis a, double x0)
+{
+    double v[REPORT_RUNS];
+    int n = 0;
+    for (int i = 0; i < g->n; i++) {
+        const report_run *r = g->run[i];
+        double *x = calloc((size_t)r->rows * 2 + 1, sizeof *x), *y = x + r->rows;
+        if (!x) break;
+        if (isfinite(v[n] = curve_at(x, y, report_points(r, VALIDATION, a, x, y), x0))) n++;
+        free(x);
+    }
+    return sample_of(v, n);
+}
+
+static bool constant_rate(const report *p)
+{
+    for (int i = 0; i < p->runs; i++) {
+        const char *schedule = report_config(&p->run[i], "train.schedule");
+        if (!schedule || strcmp(schedule, "constant") != 0) return false;
+    }
+    return true;
+}
+
+void report_equal(const report *p)
+{
+    static const char *const of[AXES] = { "tokens", "FLOP", "of training" };
+    char b[CLI_NUMBER];
+    double at[AXES];
+    if (p->models < 2 || !p->one_task) return;
+    for (report_axis a = 0; a < AXES; a++)
+        if ((at[a] = largest_common(p, a)) <= 0) return;
+    (void)fprintf(p->f,
+                  "<h2>At equal tokens, compute and time</h2>\n<div class=\"scroll\"><table>\n"
+                  "<tr><th>validation loss, %s</th>%s",
+                  p->numbers ? "squared error" : "nats", p->seeds ? "<th>seeds</th>" : "");
+    for (report_axis a = 0; a < AXES; a++) {
+        if (a == BY_TIME && at[a] < 10)
+            (void)snprintf(b, sizeof b, "%.3g s", at[a]);
+        else
+            (void)(a == BY_TIME ? cli_duration(b, at[a]) : cli_si(b, at[a]));
+        (void)fprintf(p->f, "<th>at %s<br>%s</th>", b, of[a]);
+    }
+    (void)fputs("</tr>\n", p->f);
+    sample value[REPORT_MODELS][AXES];
+    int best[AXES] = { -1, -1, -1 };
+    for (int k = 0; k < p->models; k++)
+        for (report_axis a = 0; a < AXES; a++) {
+            value[k][a] = reading(&p->model[k], a, at[a]);
+            if (isfinite(value[k][a].mean) && (best[a] < 0 || value[k][a].mean < value[best[a]][a].mean)) best[a] = k;
+        }
+    for (int k = 0; k < p->models; k++) {
+        put_name(p, k);
+        for (report_axis a = 0; a < AXES; a++) put_loss(p->f, &value[k][a], best[a] == k);
+        (void)fputs("</tr>\n", p->f);
+    }
+    (void)fprintf(p->f,
+                  "</table></div>\n<p class=\"small soft\">The largest amounts that every run reached, read from the "
+                  "validation curves: between two measurements linear in the logarithm of the amount; – where a curve "
+                  "begins later.%s%s</p>\n",
+                  constant_rate(p) ? ""
+                                   : " A learning rate that decays is at its end only where the run ends: before that, "
+                                     "a reading is worse than what a shorter run would reach.",
+                  p->seeds ? seeds_caption : "");
+}
