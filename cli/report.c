@@ -37,8 +37,9 @@ static void write_page(const report *p)
         (void)fputc(' ', p->f);
         report_text(p->f, p->run[i].path);
     }
-    (void)fputs(p->numbers ? "</code>. Losses are mean squared errors."
-                           : "</code>. Losses are natural logarithms per token; bits are nats / ln 2.",
+    (void)fputs(!p->one_task ? "</code>."
+                : p->numbers ? "</code>. Losses are mean squared errors."
+                             : "</code>. Losses are natural logarithms per token; bits are nats / ln 2.",
                 p->f);
     (void)fputs("</footer>\n</main>\n</body>\n</html>\n", p->f);
 }

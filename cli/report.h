@@ -43,6 +43,9 @@ typedef struct report {
     bool seeds;    /* some model has several runs */
 } report;
 
+/* Of the losses: "nats", "squared error", "unit of the task" when tasks differ. */
+const char *report_unit(const report *p);
+
 /* Read the runs named on the command line, group them, draw samples. @return exit code; report_free either way */
 int report_read(report *p, const strata_context *ctx);
 void report_free(report *p);

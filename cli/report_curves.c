@@ -135,12 +135,12 @@ static bool band_of(const report_model *g, report_curve c, report_axis a, double
 static void figure(const report *p, const char *caption, report_curve c, report_axis a, const char *class)
 {
     bool wide = !strncmp(class, "wide", 4);
-    static const char *const ylabel[] = { "nats per token", "nats per token", "thousand tokens per second" };
+    const char *loss = p->one_task && !p->numbers ? "nats per token" : report_unit(p);
     double largest = 0, unit;
     char xlabel[64], title[128];
     plot g = { .title = title,
                .xlabel = xlabel,
-               .ylabel = c != THROUGHPUT && p->numbers ? "squared error" : ylabel[c],
+               .ylabel = c == THROUGHPUT ? "thousand tokens per second" : loss,
                .width = wide ? 1000 : 540,
                .height = wide ? 400 : 350,
                .from_zero = c == THROUGHPUT };

@@ -42,6 +42,11 @@ static sample over_seeds(const report_model *g, run_value *of)
     return sample_of(v, n);
 }
 
+const char *report_unit(const report *p)
+{
+    return !p->one_task ? "unit of the task" : p->numbers ? "squared error" : "nats";
+}
+
 /* ---- the sentence ----------------------------------------------------------------------------------------------- */
 /* The model with the least mean of the best validation losses but for `skip`, -1 if none was measured. */
 static int best_model(const report *p, int skip)
@@ -142,11 +147,12 @@ void report_table(const report *p)
 {
     char b[CLI_NUMBER];
     const int best = p->one_task ? best_model(p, -1) : -1;
-    const char *unit = p->numbers ? "squared error" : "nats";
+    const char *unit = report_unit(p);
+    const bool bits = p->one_task && !p->numbers;
     (void)fprintf(p->f,
                   "<div class=\"scroll\"><table>\n<tr><th>%s</th>%s<th>best validation<br>%s</th>%s<th>training<br>%s"
                   "</th>",
-                  p->seeds ? "model" : "run", p->seeds ? "<th>seeds</th>" : "", unit, p->numbers ? "" : "<th>bits</th>",
+                  p->seeds ? "model" : "run", p->seeds ? "<th>seeds</th>" : "", unit, bits ? "<th>bits</th>" : "",
                   unit);
     (void)fputs("<th>parameters</th><th>tokens</th><th>FLOPs</th><th>time</th>"
                 "<th>tokens/s</th><th>FLOPs<br>per token</th><th>cache bytes<br>per token</th></tr>\n",
@@ -157,7 +163,7 @@ void report_table(const report *p)
         const double speed = over_seeds(g, throughput).mean;
         put_name(p, k);
         put_loss(p->f, &loss, k == best);
-        if (!p->numbers) (void)fprintf(p->f, isfinite(loss.mean) ? "<td>%.4f</td>" : "<td>–</td>", loss.mean / log(2));
+        if (bits) (void)fprintf(p->f, isfinite(loss.mean) ? "<td>%.4f</td>" : "<td>–</td>", loss.mean / log(2));
         put_loss(p->f, &training, false);
         put_cell(p->f, g->has_model ? cli_si(b, (double)g->cost.params) : "–");
         put_cell(p->f, cli_si(b, over_seeds(g, tokens).mean));
@@ -225,7 +231,7 @@ void report_equal(const report *p)
     (void)fprintf(p->f,
                   "<h2>At equal tokens, compute and time</h2>\n<div class=\"scroll\"><table>\n"
                   "<tr><th>validation loss, %s</th>%s",
-                  p->numbers ? "squared error" : "nats", p->seeds ? "<th>seeds</th>" : "");
+                  report_unit(p), p->seeds ? "<th>seeds</th>" : "");
     for (report_axis a = 0; a < AXES; a++) {
         if (a == BY_TIME && at[a] < 10)
             (void)snprintf(b, sizeof b, "%.3g s", at[a]);
