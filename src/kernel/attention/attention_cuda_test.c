@@ -313,10 +313,14 @@ static void equals_ref_at_short_lengths(void)
     everywhere(z, 3);
 }
 
+/* From 128 queries on Hopper's kernels run where they fit: last tiles of one row and of many, groups, a continuation.
+ */
 static void equals_ref_at_length_200(void)
 {
-    static const sizes z[] = { { 1, 2, 1, 200, 200, 0, 0 } };
-    everywhere(z, 1);
+    static const sizes z[] = { { 1, 2, 1, 200, 200, 0, 0 },
+                               { 2, 2, 2, 129, 129, 0, 0 },
+                               { 1, 4, 2, 150, 277, 127, 0 } };
+    everywhere(z, 3);
 }
 
 static void equals_ref_with_offsets_and_groups(void)
