@@ -600,6 +600,7 @@ static void public_data(void)
         snprintf(path[i], sizeof path[i], "%s/timeseries/ett/%s", root && *root ? root : "data", known[i].file);
         if (!test_exists(path[i])) SKIP("no data: %s", known[i].file);
     }
+    if (!STRATA_HAVE_ZSTD) SKIP("%s is zstd-compressed and this build has no zstd", path[0]);
     for (int i = 0; i < 2; i++) {
         strata_eval_result r = run(
             known[i].period, PAIRS("forecast.split", known[i].split, "train.batch", "256", "train.eval_tokens", "256"),
