@@ -48,10 +48,10 @@ static void cpu_name(char *buf, size_t cap)
 /* The levels that this machine and build can run: a context that may only lower answers with what it got. */
 static void available(char *buf, size_t cap)
 {
-    static const char *const isa[] = { "avx512bf16", "avx512", "avx2", "c", "ref" };
+    static const char *const isa[] = { "amx", "avx512bf16", "avx512", "avx2", "c", "ref" };
     size_t len = 0;
     *buf = 0;
-    for (int i = 0; i < 5 && len < cap; i++) {
+    for (int i = 0; i < 6 && len < cap; i++) {
         char spec[32];
         strata_context *ctx = NULL;
         (void)snprintf(spec, sizeof spec, "isa=%s", isa[i]);

@@ -17,31 +17,17 @@
 #include <omp.h>
 #endif
 
-static const char *const isa_names[] = { "ref", "c", "avx2", "avx512", "avx512bf16" };
+static const char *const isa_names[] = { "ref", "c", "avx2", "avx512", "avx512bf16", "amx" };
 
 const char *sti_isa_name(sti_isa isa)
 {
     return isa_names[isa];
 }
 
-/* The builtins also ask the operating system whether it saves the wide registers. */
-static sti_isa detect_isa(void)
-{
-#if STRATA_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-        return __builtin_cpu_supports("avx512bf16") ? STI_ISA_AVX512BF16 : STI_ISA_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return STI_ISA_AVX2;
-#endif
-    return STI_ISA_C;
-}
-
 static bool parse_isa(const char *word, sti_isa *isa)
 {
     if (strcmp(word, "native") == 0) {
-        *isa = STI_ISA_AVX512BF16;
+        *isa = STI_ISA_AMX;
         return true;
     }
     for (size_t i = 0; i < STI_COUNT(isa_names); i++)
@@ -79,7 +65,7 @@ static const sti_key context_keys[] = {
     { "threads", STI_KEY_INT, "0", "threads; 0: OMP_NUM_THREADS, else all cores", 0, 4096, NULL },
     { "deterministic", STI_KEY_BOOL, "0", "same bits for every thread count", 0, 0, NULL },
     { "isa", STI_KEY_WORD, "native", "highest instruction set; may lower only", 0, 0,
-      "native|avx512bf16|avx512|avx2|c|ref" },
+      "native|amx|avx512bf16|avx512|avx2|c|ref" },
 };
 
 strata_status strata_context_create(const char *spec, const strata_context_config *config, strata_context **out)
@@ -99,10 +85,10 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
         goto done;
     }
 #endif
-    sti_isa isa = detect_isa(), limit = STI_ISA_AVX512BF16;
+    sti_isa isa = sti_isa_detect(), limit = STI_ISA_AMX;
     const char *env = getenv("STRATA_ISA");
     if (env && *env && !parse_isa(env, &limit)) {
-        s = sti_fail(STRATA_E_SPEC, "STRATA_ISA=%s: not one of native, avx512bf16, avx512, avx2, c, ref", env);
+        s = sti_fail(STRATA_E_SPEC, "STRATA_ISA=%s: not one of native, amx, avx512bf16, avx512, avx2, c, ref", env);
         goto done;
     }
     isa = STI_MIN(isa, limit);

@@ -7,8 +7,9 @@
 
 #include "core/base.h"
 
-/* Instruction-set groups, ordered: x86-64-v3 is AVX2, x86-64-v4 is AVX512. REF asks plans for the oracles. */
-typedef enum sti_isa { STI_ISA_REF, STI_ISA_C, STI_ISA_AVX2, STI_ISA_AVX512, STI_ISA_AVX512BF16 } sti_isa;
+/* Instruction-set groups, ordered: x86-64-v3 is AVX2, x86-64-v4 is AVX512; AMX has tiles of bf16 besides all of
+ * AVX512BF16. REF asks plans for the oracles. */
+typedef enum sti_isa { STI_ISA_REF, STI_ISA_C, STI_ISA_AVX2, STI_ISA_AVX512, STI_ISA_AVX512BF16, STI_ISA_AMX } sti_isa;
 
 struct strata_context {
     atomic_int refs;
@@ -29,6 +30,7 @@ strata_context *sti_context_ref(const strata_context *ctx);
 strata_status sti_calloc(const strata_context *ctx, int64_t count, size_t size, void **out);
 void sti_log(const strata_context *ctx, int32_t level, const char *fmt, ...) STRATA_PRINTF(3, 4);
 const char *sti_isa_name(sti_isa isa);
+sti_isa sti_isa_detect(void); /* the highest that this machine runs and lets this process use */
 
 /* Plain heap memory for parsers and tables that live without a context (64-byte aligned, zeroed). */
 void *sti_heap(size_t bytes);

@@ -24,6 +24,13 @@ static void contexts(void)
     CHECK_INT(strata_context_threads(c), 3);
     CHECK(c->isa <= STI_ISA_C);
     strata_context_destroy(c);
+    for (int isa = STI_ISA_REF; isa <= STI_ISA_AMX; isa++) { /* a context may only lower */
+        char text[32];
+        snprintf(text, sizeof text, "isa=%s", sti_isa_name((sti_isa)isa));
+        CHECK_OK(strata_context_create(text, NULL, &c));
+        CHECK((int)c->isa <= isa && c->isa <= sti_isa_detect());
+        strata_context_destroy(c);
+    }
     CHECK_STATUS(strata_context_create("treads=3", NULL, &c), STRATA_E_SPEC);
     CHECK_ERROR_TEXT("threads");
     CHECK(!c);
