@@ -34,7 +34,7 @@ static int read_budget(comparison *p)
     for (int a = 0; a < BUDGETS; a++)
         if (cli_given(p->c, budget_option[a])) {
             given++;
-            p->axis = (compare_axis)a;
+            p->axis = (amount)a;
         }
     if (given != 1)
         return cli_fail(CLI_USAGE,

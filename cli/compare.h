@@ -3,21 +3,16 @@
 /* strata compare: a grid of runs (models x learning rates x seeds) below one directory, and what they say. */
 
 #include "cli.h"
-#include "statistics.h"
+#include "runs.h"
 
 enum { COMPARE_MODELS = 32, COMPARE_RATES = 16, COMPARE_MEASURES = 16, COMPARE_SEEDS = 1000 };
-
-/* What can be held equal between runs; at the first of them their validation curves are read too. */
-typedef enum compare_axis { BY_TOKENS, BY_FLOPS, BY_SECONDS, AXES, BY_STEPS = AXES, BUDGETS } compare_axis;
-extern const char *const compare_axis_name[BUDGETS]; /* "tokens", "FLOPs", "seconds", "steps" */
 
 typedef struct compare_run {
     char *dir;                        /* owned, DIR/MODEL-lrX-seedY; the last part is its name */
     bool failed;                      /* the loss was not finite: no more is known of it */
     double loss;                      /* validation loss that counts: at the end, or with --best the least */
-    double x[AXES];                   /* of the whole run */
-    int points;                       /* of the validation curve */
-    double *curve[AXES], *curve_loss; /* owned */
+    double x[AMOUNTS];                /* of the whole run */
+    loss_curve curve;                 /* owned; no points: failed */
     double measure[COMPARE_MEASURES]; /* NaN: not measured */
 } compare_run;
 
@@ -35,7 +30,7 @@ typedef struct comparison {
     const char *task, *dir;
     strata_task_info about;
     cli_data data;
-    compare_axis axis;
+    amount axis;
     double budget;
     bool best;
     int models, rates, seeds;

@@ -15,8 +15,7 @@ const char *compare_run_name(const compare_run *r)
 
 void compare_run_free(compare_run *r)
 {
-    for (int a = 0; a < AXES; a++) free(r->curve[a]);
-    free(r->curve_loss);
+    loss_curve_free(&r->curve);
     free(r->dir);
 }
 
@@ -30,16 +29,6 @@ static int configure(const comparison *p, int model, int rate, int seed)
     int rc = cli_status(strata_config_set(cfg, "train.lr", lr, "--lr"), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_status(strata_config_set(cfg, "train.seed", number, "--seeds"), CLI_ON_INPUT, NULL);
     return rc;
-}
-
-/* Keys that do not change what a run computes. */
-static bool is_bookkeeping(const char *key)
-{
-    static const char *const keys[] = { "train.resume",     "train.keep",       "train.log_every",
-                                        "train.eval_every", "train.save_every", "train.accept_data" };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!strcmp(keys[i], key)) return true;
-    return false;
 }
 
 /* A run that is there must be one of this very configuration: nothing is mixed silently. */
@@ -135,29 +124,24 @@ static int write_outcome(const comparison *p, const compare_run *r)
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------- */
 /* The validation curve, and where the run ended. */
-static int read_metrics(const comparison *p, compare_run *r)
+static int read_metrics(const comparison *p, compare_run *r, bool still)
 {
     strata_metrics *m = NULL;
     int rc = cli_status(strata_metrics_open(r->dir, &m), CLI_ON_INPUT, r->dir);
     if (rc) return rc;
-    int64_t rows = strata_metrics_count(m);
-    bool ok = (r->curve_loss = calloc((size_t)rows + 1, sizeof(double))) != NULL;
-    for (int a = 0; a < AXES; a++) ok = (r->curve[a] = calloc((size_t)rows + 1, sizeof(double))) != NULL && ok;
-    if (!ok) rc = cli_fail(CLI_FAILED, "out of memory");
-    for (int64_t i = 0; !rc && i < rows; i++) {
-        strata_progress row;
-        if ((rc = cli_status(strata_metrics_at(m, i, &row), CLI_ON_INPUT, r->dir))) break;
-        const double x[AXES] = { (double)row.tokens, row.flops, row.seconds };
-        for (int a = 0; a < AXES; a++) r->x[a] = x[a];
-        if (!isfinite(row.val_loss)) continue;
-        double loss = row.val_loss;
-        if (p->best && r->points) loss = fmin(loss, r->curve_loss[r->points - 1]);
-        for (int a = 0; a < AXES; a++) r->curve[a][r->points] = x[a];
-        r->curve_loss[r->points++] = loss;
-    }
+    const int64_t rows = strata_metrics_count(m);
+    strata_progress *row = calloc((size_t)rows + 1, sizeof *row);
+    for (int64_t i = 0; row && !rc && i < rows; i++)
+        rc = cli_status(strata_metrics_at(m, i, &row[i]), CLI_ON_INPUT, r->dir);
+    for (int a = 0; row && rows && a < AMOUNTS; a++) r->x[a] = amount_of(&row[rows - 1], (amount)a);
+    loss_curve *c = &r->curve;
+    if (!rc && !(row && loss_curve_of(row, rows, p->best, c))) rc = cli_fail(CLI_FAILED, "out of memory");
+    free(row);
     strata_metrics_close(m);
-    if (!rc && !r->points && !r->failed) rc = cli_fail(CLI_INPUT, "%s: metrics.jsonl has no validation loss", r->dir);
-    if (!rc && r->points) r->loss = r->curve_loss[r->points - 1];
+    if (!rc && !c->n && !r->failed) rc = cli_fail(CLI_INPUT, "%s: metrics.jsonl has no validation loss", r->dir);
+    if (!rc && c->n) r->loss = c->loss[c->n - 1];
+    c->still = still;
+    if (r->failed) c->n = 0; /* no more is known of it */
     return rc;
 }
 
@@ -209,5 +193,5 @@ int compare_train(comparison *p, int model, int rate, int seed)
         if (!rc && !r->failed && p->about.measures) rc = evaluate(p, r);
         if (!rc) rc = write_outcome(p, r);
     }
-    return rc ? rc : read_metrics(p, r);
+    return rc ? rc : read_metrics(p, r, p->model[model].params == 0);
 }

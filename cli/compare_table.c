@@ -5,22 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const compare_axis_name[BUDGETS] = { "tokens", "FLOPs", "seconds", "steps" };
-
 typedef struct row { /* of a model, at the learning rate chosen for it */
     int rate;
     double rate_loss[COMPARE_RATES]; /* mean over the seeds that did not fail */
     int rate_failed[COMPARE_RATES];
     sample loss;
-    double x[AXES];       /* means */
-    sample reading[AXES]; /* losses where the validation curves pass common[axis] */
+    double x[AMOUNTS];       /* means */
+    sample reading[AMOUNTS]; /* losses where the validation curves pass common[axis] */
     sample measure[COMPARE_MEASURES];
 } row;
 
 struct compare_table {
     row row[COMPARE_MODELS];
     bool readable;                /* the schedule is constant: points of a curve are results of shorter runs */
-    double common[AXES];          /* the most that all chosen runs reached */
+    double common[AMOUNTS];       /* the most that all chosen runs reached */
     double level;                 /* of each interval */
     bool fixed[COMPARE_MEASURES]; /* the same in every run: a baseline, which says nothing about the models */
 };
@@ -47,16 +45,16 @@ static void choose_rate(const comparison *p, int model, row *r, double *value)
 
 static void summarise(const comparison *p, int model, row *r, double *value)
 {
-    double sum[AXES] = { 0 };
+    double sum[AMOUNTS] = { 0 };
     int n = 0;
     for (int s = 0; s < p->seeds; s++) {
         const compare_run *run = compare_run_of(p, model, r->rate, s);
         if (run->failed) continue;
         value[n++] = run->loss;
-        for (int a = 0; a < AXES; a++) sum[a] += run->x[a];
+        for (int a = 0; a < AMOUNTS; a++) sum[a] += run->x[a];
     }
     r->loss = sample_of(value, n);
-    for (int a = 0; a < AXES; a++) r->x[a] = sum[a] / n;
+    for (int a = 0; a < AMOUNTS; a++) r->x[a] = sum[a] / n;
     for (int k = 0; k < p->measures; k++) {
         n = 0;
         for (int s = 0; s < p->seeds; s++) {
@@ -67,30 +65,20 @@ static void summarise(const comparison *p, int model, row *r, double *value)
     }
 }
 
-/* A model without parameters does not train: its loss is the same everywhere, and limits nobody. */
-static void read_curves(const comparison *p, compare_table *t, double *value)
+/* The losses at the largest amounts that all chosen runs reached. */
+static bool read_curves(const comparison *p, compare_table *t, double *value)
 {
-    for (int a = 0; a < AXES; a++) {
-        t->common[a] = (double)INFINITY;
+    const loss_curve **run = malloc((size_t)(p->models * p->seeds) * sizeof *run);
+    if (!run) return false;
+    for (int m = 0; m < p->models; m++)
+        for (int s = 0; s < p->seeds; s++) run[m * p->seeds + s] = &compare_run_of(p, m, t->row[m].rate, s)->curve;
+    for (int a = 0; a < AMOUNTS; a++) {
+        t->common[a] = common_amount(run, p->models * p->seeds, (amount)a);
         for (int m = 0; m < p->models; m++)
-            for (int s = 0; s < p->seeds && p->model[m].params > 0; s++) {
-                const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
-                if (!run->failed) t->common[a] = fmin(t->common[a], run->x[a]);
-            }
-        for (int m = 0; m < p->models; m++) {
-            int n = 0;
-            for (int s = 0; s < p->seeds; s++) {
-                const compare_run *run = compare_run_of(p, m, t->row[m].rate, s);
-                double v = (double)NAN;
-                if (!run->failed && p->model[m].params == 0)
-                    v = run->loss;
-                else if (!run->failed)
-                    v = curve_at(run->curve[a], run->curve_loss, run->points, t->common[a]);
-                if (isfinite(v)) value[n++] = v;
-            }
-            t->row[m].reading[a] = sample_of(value, n);
-        }
+            t->row[m].reading[a] = losses_at(run + m * p->seeds, p->seeds, (amount)a, t->common[a], value);
     }
+    free(run);
+    return true;
 }
 
 static void find_fixed(const comparison *p, compare_table *t)
@@ -118,9 +106,9 @@ compare_table *compare_tabulate(const comparison *p)
             choose_rate(p, m, &t->row[m], value);
             summarise(p, m, &t->row[m], value);
         }
-        read_curves(p, t, value);
         find_fixed(p, t);
-    } else {
+    }
+    if (!t || !value || !read_curves(p, t, value)) {
         free(t);
         t = NULL;
     }
@@ -193,16 +181,6 @@ static const char *number(char buf[CLI_NUMBER], double v)
     return signed_number(buf, v, "");
 }
 
-static const char *amount(char buf[CLI_NUMBER], compare_axis axis, double v)
-{
-    if (!isfinite(v)) return "-";
-    if (axis == BY_SECONDS && v < 10)
-        (void)snprintf(buf, CLI_NUMBER, "%.3g s", v);
-    else
-        (void)(axis == BY_SECONDS ? cli_duration(buf, v) : cli_si(buf, v));
-    return buf;
-}
-
 static void put_number(FILE *f, double v)
 {
     char b[CLI_NUMBER];
@@ -229,9 +207,9 @@ static void put_models(const comparison *p, const compare_table *t, FILE *f)
         const row *r = &t->row[m];
         (void)fprintf(f, "%-*s %10lld", name_width(p), p->model[m].name, (long long)p->model[m].params);
         (void)fprintf(f, " %11s", cli_si(b, p->model[m].flops_token));
-        (void)fprintf(f, " %8s", amount(b, BY_TOKENS, r->x[BY_TOKENS]));
-        (void)fprintf(f, " %8s", amount(b, BY_FLOPS, r->x[BY_FLOPS]));
-        (void)fprintf(f, " %12s", amount(b, BY_SECONDS, r->x[BY_SECONDS]));
+        (void)fprintf(f, " %8s", amount_text(b, BY_TOKENS, r->x[BY_TOKENS]));
+        (void)fprintf(f, " %8s", amount_text(b, BY_FLOPS, r->x[BY_FLOPS]));
+        (void)fprintf(f, " %12s", amount_text(b, BY_SECONDS, r->x[BY_SECONDS]));
         (void)fprintf(f, " %8.4g %5d", p->rate[r->rate], r->loss.n);
         put_sample(f, &r->loss);
         for (int k = 0; k < p->measures; k++) {
@@ -296,12 +274,12 @@ static void put_reading(const comparison *p, const compare_table *t, FILE *f, co
 }
 
 /* What the curves say at the largest tokens, FLOPs or seconds that all runs reached. */
-static void put_curves(const comparison *p, const compare_table *t, FILE *f, compare_axis a)
+static void put_curves(const comparison *p, const compare_table *t, FILE *f, amount a)
 {
-    static const char *const after[AXES] = { " tokens", "FLOPs", " of training as measured" };
+    static const char *const after[AMOUNTS] = { " tokens", "FLOPs", " of training as measured" };
     char b[CLI_NUMBER];
     if (a == p->axis || !isfinite(t->common[a])) return;
-    (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount(b, a, t->common[a]), after[a]);
+    (void)fprintf(f, "\nat %s%s, read from the validation curves\n", amount_text(b, a, t->common[a]), after[a]);
     const sample *first = &t->row[0].reading[a];
     if (first->n < t->row[0].loss.n)
         (void)fprintf(f, "the curve of %s begins later: a smaller train.eval_every gives a reading\n",
@@ -313,9 +291,9 @@ static void put_curves(const comparison *p, const compare_table *t, FILE *f, com
 static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
 {
     (void)fprintf(f, "\n%s, at equal %s\n", p->best ? "least validation loss of each run" : "at the end",
-                  compare_axis_name[p->axis]);
+                  amount_name[p->axis]);
     put_reading(p, t, f, &t->row[0].loss, "loss");
-    for (int a = 0; a < AXES && t->readable; a++) put_curves(p, t, f, (compare_axis)a);
+    for (int a = 0; a < AMOUNTS && t->readable; a++) put_curves(p, t, f, (amount)a);
     if (!t->readable)
         (void)fputs("\nOther readings need train.schedule=constant: a cosine ends where the run ends.\n", f);
     for (int k = 0; k < p->measures; k++) {
@@ -342,8 +320,8 @@ static void put_verdicts(const comparison *p, const compare_table *t, FILE *f)
 void compare_print(const comparison *p, const compare_table *t, FILE *f)
 {
     char b[CLI_NUMBER];
-    (void)fprintf(f, "task %s, equal %s: %s for every run, %d seed%s from %lld\n", p->task, compare_axis_name[p->axis],
-                  amount(b, p->axis, p->budget), p->seeds, p->seeds > 1 ? "s" : "", (long long)p->first_seed);
+    (void)fprintf(f, "task %s, equal %s: %s for every run, %d seed%s from %lld\n", p->task, amount_name[p->axis],
+                  amount_text(b, p->axis, p->budget), p->seeds, p->seeds > 1 ? "s" : "", (long long)p->first_seed);
     (void)fprintf(f, "loss: validation, %s%s; lower is better\n", p->about.numbers ? "squared error per " : "nats per ",
                   p->about.unit);
     if (p->measures)
@@ -387,8 +365,8 @@ static void json_run(const comparison *p, int m, int k, int s, FILE *f)
 
 static void json_model(const comparison *p, const compare_table *t, int m, FILE *f)
 {
-    static const char *const at[AXES] = { "at_tokens", "at_flops", "at_seconds" };
-    static const char *const loss[AXES] = { "loss_at_tokens", "loss_at_flops", "loss_at_seconds" };
+    static const char *const at[AMOUNTS] = { "at_tokens", "at_flops", "at_seconds" };
+    static const char *const loss[AMOUNTS] = { "loss_at_tokens", "loss_at_flops", "loss_at_seconds" };
     const row *r = &t->row[m];
     json j = json_begin(f);
     json_text(&j, "kind", "model");
@@ -396,7 +374,7 @@ static void json_model(const comparison *p, const compare_table *t, int m, FILE 
     json_text(&j, "name", p->model[m].name);
     json_text(&j, "spec", p->model[m].text);
     json_text(&j, "task", p->task);
-    json_text(&j, "equal", compare_axis_name[p->axis]);
+    json_text(&j, "equal", amount_name[p->axis]);
     json_num(&j, "budget", p->budget);
     json_int(&j, "params", p->model[m].params);
     json_num(&j, "flops_per_token", p->model[m].flops_token);
@@ -409,7 +387,7 @@ static void json_model(const comparison *p, const compare_table *t, int m, FILE 
     json_int(&j, "seeds", r->loss.n);
     json_int(&j, "failed", p->seeds - r->loss.n);
     json_sample(&j, "loss", &r->loss);
-    for (int a = 0; a < AXES && t->readable; a++) {
+    for (int a = 0; a < AMOUNTS && t->readable; a++) {
         json_num(&j, at[a], t->common[a]);
         json_sample(&j, loss[a], &r->reading[a]);
     }
@@ -445,10 +423,10 @@ void compare_print_json(const comparison *p, const compare_table *t, FILE *f)
         for (int k = 0; k < p->rates; k++)
             for (int s = 0; s < p->seeds; s++) json_run(p, m, k, s, f);
     for (int m = 0; m < p->models; m++) json_model(p, t, m, f);
-    static const char *const at[AXES] = { "tokens", "flops", "seconds" };
+    static const char *const at[AMOUNTS] = { "tokens", "flops", "seconds" };
     for (int m = 1; m < p->models; m++) {
         json_verdict(p, t, m, &t->row[0].loss, "loss", "end", f);
-        for (int a = 0; a < AXES && t->readable; a++) json_verdict(p, t, m, &t->row[0].reading[a], "loss", at[a], f);
+        for (int a = 0; a < AMOUNTS && t->readable; a++) json_verdict(p, t, m, &t->row[0].reading[a], "loss", at[a], f);
         for (int k = 0; k < p->measures; k++) json_verdict(p, t, m, &t->row[0].measure[k], p->measure[k], "end", f);
     }
 }

@@ -4,7 +4,7 @@
 
 #include "cli.h"
 #include "plot.h"
-#include "statistics.h"
+#include "runs.h"
 
 enum { REPORT_RUNS = 64, REPORT_MODELS = PLOT_MAX_SERIES, REPORT_KEYS = 256 };
 
@@ -14,6 +14,9 @@ typedef struct report_run {
     strata_progress *row; /* metrics */
     strata_progress last; /* the last row, with the last values of what it lacks */
     double best;          /* least validation loss; NaN: never measured */
+    loss_curve curve;     /* of validation. owned */
+    char *data;           /* hashes of its files, in order; "" when the run does not say. owned */
+    char *scored;         /* the same of the files that validation losses are of. owned */
     char *key[REPORT_KEYS], *value[REPORT_KEYS];
     int nkeys;
     char task[64];
@@ -38,9 +41,10 @@ typedef struct report {
     int runs;
     report_model *model; /* owned: [REPORT_MODELS] */
     int models;
-    bool numbers;  /* all losses are squared errors */
-    bool one_task; /* losses of different models can be compared */
-    bool seeds;    /* some model has several runs */
+    bool numbers;      /* all losses are squared errors */
+    bool one_task;     /* losses of different models can be compared: one task, and the same data to validate on */
+    const char *apart; /* why not: what is different */
+    bool seeds;        /* some model has several runs */
 } report;
 
 /* Of the losses: "nats", "squared error", "unit of the task" when tasks differ. */
@@ -52,12 +56,9 @@ void report_free(report *p);
 /* NULL: not in the run's config.conf */
 const char *report_config(const report_run *r, const char *key);
 
-/* What a row of the metrics was reached with. */
-typedef enum report_axis { BY_TOKENS, BY_FLOPS, BY_TIME, AXES } report_axis;
-double report_x(const strata_progress *p, report_axis a);
 /* Rows of a run with a value y: x[n], y[n], each with room for r->rows. @return n */
 typedef enum report_curve { VALIDATION, TRAINING, THROUGHPUT } report_curve;
-int report_points(const report_run *r, report_curve c, report_axis a, double *x, double *y);
+int report_points(const report_run *r, report_curve c, amount a, double *x, double *y);
 
 /* ---- HTML ------------------------------------------------------------------------------------------------------- */
 extern const char report_style[];

@@ -26,11 +26,11 @@ static void legend(const report *p)
 }
 
 /* A unit in which the largest value has one to three digits before the point. */
-static double unit_of(double largest, report_axis a, char *label, size_t cap)
+static double unit_of(double largest, amount a, char *label, size_t cap)
 {
     static const char *const prefix[] = { "", "k", "M", "G", "T", "P", "E" };
     static const char *const words[] = { "", "thousands", "millions", "billions", "trillions", "10^15", "10^18" };
-    if (a == BY_TIME) {
+    if (a == BY_SECONDS) {
         double u = largest >= 2 * 3600 ? 3600 : largest >= 180 ? 60 : 1;
         (void)snprintf(label, cap, "training time (%s)", u > 60 ? "hours" : u > 1 ? "minutes" : "seconds");
         return u;
@@ -74,7 +74,7 @@ static int thin_out(double *x, double *y, int n)
 }
 
 /* A run's curve, without points at 0, which the logarithm in curve_at has no place for. */
-static bool collect(const report_run *r, report_curve c, report_axis a, double unit, band *out)
+static bool collect(const report_run *r, report_curve c, amount a, double unit, band *out)
 {
     double *x = calloc((size_t)r->rows * 2 + 1, sizeof *x), *y = x + r->rows;
     int n = 0;
@@ -120,7 +120,7 @@ static void merge(const band *seed, int n, band *out)
     out->n = m;
 }
 
-static bool band_of(const report_model *g, report_curve c, report_axis a, double unit, band *out)
+static bool band_of(const report_model *g, report_curve c, amount a, double unit, band *out)
 {
     band *seed = calloc((size_t)g->n, sizeof *seed);
     bool ok = seed != NULL;
@@ -132,7 +132,7 @@ static bool band_of(const report_model *g, report_curve c, report_axis a, double
 }
 
 /* ---- figures ---------------------------------------------------------------------------------------------------- */
-static void figure(const report *p, const char *caption, report_curve c, report_axis a, const char *class)
+static void figure(const report *p, const char *caption, report_curve c, amount a, const char *class)
 {
     bool wide = !strncmp(class, "wide", 4);
     const char *loss = p->one_task && !p->numbers ? "nats per token" : report_unit(p);
@@ -147,7 +147,7 @@ static void figure(const report *p, const char *caption, report_curve c, report_
     band *curve = calloc((size_t)p->models, sizeof *curve);
     double *all = calloc((size_t)p->models * (CURVE + 2), sizeof *all);
     bool ok = curve && all;
-    for (int i = 0; i < p->runs; i++) largest = fmax(largest, report_x(&p->run[i].last, a));
+    for (int i = 0; i < p->runs; i++) largest = fmax(largest, amount_of(&p->run[i].last, a));
     unit = unit_of(largest, a, xlabel, sizeof xlabel);
     (void)snprintf(title, sizeof title, "%s against %s", caption, xlabel);
     int total = 0;
@@ -194,7 +194,7 @@ void report_curves(const report *p)
     figure(p, "Validation loss", VALIDATION, BY_TOKENS, "wide broad");
     figure(p, "Validation loss", VALIDATION, BY_TOKENS, "narrow"); /* the same for small screens */
     figure(p, "Validation loss at equal compute", VALIDATION, BY_FLOPS, "");
-    figure(p, "Validation loss at equal time", VALIDATION, BY_TIME, "");
+    figure(p, "Validation loss at equal time", VALIDATION, BY_SECONDS, "");
     figure(p, "Training loss", TRAINING, BY_TOKENS, "");
     figure(p, "Throughput", THROUGHPUT, BY_TOKENS, "");
     (void)fputs("</div>\n", p->f);

@@ -17,18 +17,59 @@ static char *copy(const char *s, size_t n)
     return t;
 }
 
-/* "key = value" lines of config.conf, without comments. */
-static void read_config(report_run *r)
+/* Append " more" to a heap string, or make one. */
+static bool extend(char **s, const char *more)
+{
+    const size_t n = *s ? strlen(*s) : 0, m = strlen(more);
+    char *grown = realloc(*s, n + m + 2);
+    if (!grown) return false;
+    if (n) grown[n] = ' ';
+    memcpy(grown + n + (n > 0), more, m + 1);
+    *s = grown;
+    return true;
+}
+
+static void add_key(report_run *r, const char *key, size_t nkey, const char *value, size_t nvalue)
+{
+    if (r->nkeys == REPORT_KEYS) return;
+    r->key[r->nkeys] = copy(key, nkey);
+    r->value[r->nkeys] = copy(value, nvalue);
+    if (r->key[r->nkeys] && r->value[r->nkeys]) r->nkeys++;
+}
+
+/* "# data HASH BYTES PATH", "# validation …": the files that the run was trained on. Runs of older versions lack them.
+ */
+static bool read_data(report_run *r, const char *line)
+{
+    char hash[64], text[512];
+    unsigned long long bytes;
+    int path = 0;
+    const bool validation = !strncmp(line, "# validation ", 13);
+    if (!validation && strncmp(line, "# data ", 7) != 0) return true;
+    if (sscanf(strchr(line + 2, ' '), " %63s %llu %n", hash, &bytes, &path) != 2 || !path) return true;
+    const char *name = strchr(line + 2, ' ') + path, *slash = strrchr(name, '/');
+    if (slash && slash[1] != '\n') name = slash + 1;
+    const int n = (int)strcspn(name, "\n");
+    (void)snprintf(text, sizeof text, "%.*s, %llu bytes, %.8s…", n < 400 ? n : 400, name, bytes, hash);
+    add_key(r, validation ? "validation" : "data", validation ? 10 : 4, text, strlen(text));
+    return extend(&r->data, line[2] == 'v' ? "validation" : "data") && extend(&r->data, hash) &&
+           (!validation || extend(&r->scored, hash));
+}
+
+/* "key = value" lines of config.conf, and what its comments say of task and data. */
+static int read_config(report_run *r)
 {
     char *path = cli_join(r->path, "config.conf");
     FILE *f = path ? fopen(path, "r") : NULL;
     free(path);
-    char line[4096];
-    while (f && r->nkeys < REPORT_KEYS && fgets(line, sizeof line, f)) {
+    char line[8192];
+    bool ok = true;
+    while (f && ok && fgets(line, sizeof line, f)) {
         char *s = line, *eq = strchr(line, '=');
         strata_task_info about = { .size = STRATA_INIT(strata_task_info) };
         if (sscanf(line, "# task %63s", r->task) == 1 && strata_task_describe(r->task, &about) == STRATA_OK)
             r->numbers = about.numbers != 0;
+        ok = read_data(r, line);
         while (isspace((unsigned char)*s)) s++;
         if (!eq || *s == '#' || s >= eq) continue;
         char *end = eq, *v = eq + 1;
@@ -36,11 +77,12 @@ static void read_config(report_run *r)
         while (isspace((unsigned char)*v)) v++;
         size_t n = strlen(v);
         while (n && isspace((unsigned char)v[n - 1])) n--;
-        r->key[r->nkeys] = copy(s, (size_t)(end - s));
-        r->value[r->nkeys] = copy(v, n);
-        if (r->key[r->nkeys] && r->value[r->nkeys]) r->nkeys++;
+        add_key(r, s, (size_t)(end - s), v, n);
     }
     if (f) (void)fclose(f);
+    if (ok && !r->data) r->data = copy("", 0);
+    if (ok && !r->scored) r->scored = copy(r->data ? r->data : "", r->data ? strlen(r->data) : 0); /* a part of them */
+    return ok && r->data && r->scored ? CLI_OK : cli_fail(CLI_FAILED, "out of memory");
 }
 
 const char *report_config(const report_run *r, const char *key)
@@ -72,49 +114,36 @@ static int read_metrics(report_run *r)
     }
     if (r->last.seconds > 0) r->last.tokens_per_s = (double)r->last.tokens / r->last.seconds;
     strata_metrics_close(m);
+    if (!rc && !loss_curve_of(r->row, r->rows, false, &r->curve)) rc = cli_fail(CLI_FAILED, "out of memory");
     return rc;
 }
 
-double report_x(const strata_progress *p, report_axis a)
-{
-    return a == BY_TOKENS ? (double)p->tokens : a == BY_FLOPS ? p->flops : p->seconds;
-}
-
-int report_points(const report_run *r, report_curve c, report_axis a, double *x, double *y)
+int report_points(const report_run *r, report_curve c, amount a, double *x, double *y)
 {
     int n = 0;
     for (int64_t i = 0; i < r->rows; i++) {
         const strata_progress *p = &r->row[i];
         double v = c == VALIDATION ? p->val_loss : c == TRAINING ? p->loss : p->tokens_per_s / 1000;
         if (!isfinite(v)) continue;
-        x[n] = report_x(p, a);
+        x[n] = amount_of(p, a);
         y[n++] = v;
     }
     return n;
 }
 
 /* ---- grouping --------------------------------------------------------------------------------------------------- */
-/* Keys that change no number of a run. */
-static bool is_bookkeeping(const char *key)
-{
-    static const char *const keys[] = { "train.resume",     "train.keep",       "train.log_every",
-                                        "train.eval_every", "train.save_every", "train.accept_data" };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!strcmp(key, keys[i])) return true;
-    return false;
-}
-
 static bool same_value(const report_run *a, const report_run *b, const char *key)
 {
     const char *x = report_config(a, key), *y = report_config(b, key);
     return x && y && !strcmp(x, y);
 }
 
-/* Does every key of a that matters, the seed apart, have the same value in b? */
+/* Does every key of a that matters, the seed apart, have the same value in b? Data are compared by their hashes. */
 static bool covers(const report_run *a, const report_run *b)
 {
     for (int i = 0; i < a->nkeys; i++)
-        if (strcmp(a->key[i], "train.seed") != 0 && !is_bookkeeping(a->key[i]) && !same_value(a, b, a->key[i]))
+        if (strchr(a->key[i], '.') && strcmp(a->key[i], "train.seed") != 0 && !is_bookkeeping(a->key[i]) &&
+            !same_value(a, b, a->key[i]))
             return false;
     return true;
 }
@@ -122,7 +151,7 @@ static bool covers(const report_run *a, const report_run *b)
 /* Is r one more seed of the model? The same seed once more is not: it would pass for an independent run. */
 static bool belongs(const report_model *g, const report_run *r)
 {
-    if (!r->nkeys || strcmp(g->run[0]->task, r->task) != 0) return false;
+    if (!r->nkeys || strcmp(g->run[0]->task, r->task) != 0 || strcmp(g->run[0]->data, r->data) != 0) return false;
     for (int i = 0; i < g->n; i++)
         if (same_value(g->run[i], r, "train.seed")) return false;
     return covers(g->run[0], r) && covers(r, g->run[0]);
@@ -238,10 +267,18 @@ int report_read(report *p, const strata_context *ctx)
         report_run *r = &p->run[p->runs];
         r->path = p->c->arg[p->runs];
         int rc = read_metrics(r);
-        if (rc) return rc;
-        read_config(r);
+        if (!rc) rc = read_config(r);
+        if (rc) {
+            p->runs++; /* to be freed */
+            return rc;
+        }
         p->numbers &= r->numbers;
-        p->one_task &= !strcmp(r->task, p->run[0].task);
+        const report_run *first = &p->run[0];
+        if (strcmp(r->task, first->task) != 0)
+            p->apart = "tasks";
+        else if (*r->scored && *first->scored && strcmp(r->scored, first->scored) != 0 && !p->apart)
+            p->apart = "validation data";
+        p->one_task = !p->apart;
         int k = 0;
         while (k < p->models && !belongs(&p->model[k], r)) k++;
         if (k == REPORT_MODELS)
@@ -255,6 +292,8 @@ int report_read(report *p, const strata_context *ctx)
         name_model(p->model, k);
         p->seeds |= p->model[k].n > 1;
         read_checkpoint(&p->model[k], p->c, ctx);
+        for (int i = 0; i < p->model[k].n; i++)
+            p->run[p->model[k].run[i] - p->run].curve.still = p->model[k].has_model && p->model[k].cost.params == 0;
     }
     return CLI_OK;
 }
@@ -267,6 +306,9 @@ void report_free(report *p)
             free(p->run[i].value[k]);
         }
         free(p->run[i].row);
+        free(p->run[i].data);
+        free(p->run[i].scored);
+        loss_curve_free(&p->run[i].curve);
     }
     for (int k = 0; p->model && k < REPORT_MODELS; k++) {
         free(p->model[k].spec);

@@ -44,7 +44,7 @@ static sample over_seeds(const report_model *g, run_value *of)
 
 const char *report_unit(const report *p)
 {
-    return !p->one_task ? "unit of the task" : p->numbers ? "squared error" : "nats";
+    return p->apart && p->apart[0] == 't' ? "unit of the task" : p->numbers ? "squared error" : "nats";
 }
 
 /* ---- the sentence ----------------------------------------------------------------------------------------------- */
@@ -94,7 +94,8 @@ void report_lead(const report *p)
         return;
     }
     if (!p->one_task) {
-        (void)fputs("<p class=\"lead\">The runs have different tasks: their losses do not compare.</p>\n", p->f);
+        (void)fprintf(p->f, "<p class=\"lead\">The runs have different %s: their losses do not compare.</p>\n",
+                      p->apart);
         return;
     }
     const report_model *g = &p->model[b];
@@ -183,32 +184,12 @@ void report_table(const report *p)
         p->seeds ? seeds_caption : "");
 }
 
-/* The most of the axis at which every run that has a validation curve was still measured, 0 if none has. */
-static double largest_common(const report *p, report_axis a)
+static sample reading(const report_model *g, amount a, double at)
 {
-    double common = (double)INFINITY;
-    for (int i = 0; i < p->runs; i++) {
-        double last = (double)NAN;
-        for (int64_t k = 0; k < p->run[i].rows; k++)
-            if (isfinite(p->run[i].row[k].val_loss)) last = report_x(&p->run[i].row[k], a);
-        common = fmin(common, last); /* of NaN and a number: the number */
-    }
-    return isfinite(common) ? common : 0;
-}
-
-/* Validation losses of the seeds at x0 of the axis. */
-static sample reading(const report_model *g, report_axis a, double x0)
-{
-    double v[REPORT_RUNS];
-    int n = 0;
-    for (int i = 0; i < g->n; i++) {
-        const report_run *r = g->run[i];
-        double *x = calloc((size_t)r->rows * 2 + 1, sizeof *x), *y = x + r->rows;
-        if (!x) break;
-        if (isfinite(v[n] = curve_at(x, y, report_points(r, VALIDATION, a, x, y), x0))) n++;
-        free(x);
-    }
-    return sample_of(v, n);
+    const loss_curve *run[REPORT_RUNS];
+    double value[REPORT_RUNS];
+    for (int i = 0; i < g->n; i++) run[i] = &g->run[i]->curve;
+    return losses_at(run, g->n, a, at, value);
 }
 
 static bool constant_rate(const report *p)
@@ -222,34 +203,32 @@ static bool constant_rate(const report *p)
 
 void report_equal(const report *p)
 {
-    static const char *const of[AXES] = { "tokens", "FLOP", "of training" };
+    static const char *const of[AMOUNTS] = { "tokens", "FLOP", "of training" };
     char b[CLI_NUMBER];
-    double at[AXES];
+    double at[AMOUNTS];
+    const loss_curve *run[REPORT_RUNS];
     if (p->models < 2 || !p->one_task) return;
-    for (report_axis a = 0; a < AXES; a++)
-        if ((at[a] = largest_common(p, a)) <= 0) return;
+    for (int i = 0; i < p->runs; i++) run[i] = &p->run[i].curve;
+    for (amount a = 0; a < AMOUNTS; a++)
+        if (!((at[a] = common_amount(run, p->runs, a)) > 0)) return;
     (void)fprintf(p->f,
                   "<h2>At equal tokens, compute and time</h2>\n<div class=\"scroll\"><table>\n"
                   "<tr><th>validation loss, %s</th>%s",
                   report_unit(p), p->seeds ? "<th>seeds</th>" : "");
-    for (report_axis a = 0; a < AXES; a++) {
-        if (a == BY_TIME && at[a] < 10)
-            (void)snprintf(b, sizeof b, "%.3g s", at[a]);
-        else
-            (void)(a == BY_TIME ? cli_duration(b, at[a]) : cli_si(b, at[a]));
-        (void)fprintf(p->f, "<th>at %s<br>%s</th>", b, of[a]);
+    for (amount a = 0; a < AMOUNTS; a++) {
+        (void)fprintf(p->f, "<th>at %s<br>%s</th>", amount_text(b, a, at[a]), of[a]);
     }
     (void)fputs("</tr>\n", p->f);
-    sample value[REPORT_MODELS][AXES];
-    int best[AXES] = { -1, -1, -1 };
+    sample value[REPORT_MODELS][AMOUNTS];
+    int best[AMOUNTS] = { -1, -1, -1 };
     for (int k = 0; k < p->models; k++)
-        for (report_axis a = 0; a < AXES; a++) {
+        for (amount a = 0; a < AMOUNTS; a++) {
             value[k][a] = reading(&p->model[k], a, at[a]);
             if (isfinite(value[k][a].mean) && (best[a] < 0 || value[k][a].mean < value[best[a]][a].mean)) best[a] = k;
         }
     for (int k = 0; k < p->models; k++) {
         put_name(p, k);
-        for (report_axis a = 0; a < AXES; a++) put_loss(p->f, &value[k][a], best[a] == k);
+        for (amount a = 0; a < AMOUNTS; a++) put_loss(p->f, &value[k][a], best[a] == k);
         (void)fputs("</tr>\n", p->f);
     }
     (void)fprintf(p->f,

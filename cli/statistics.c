@@ -109,3 +109,23 @@ double curve_at(const double *x, const double *y, int n, double x0)
     }
     return (double)NAN;
 }
+
+/* ---- equal amounts ---------------------------------------------------------------------------------------------- */
+double common_amount(const loss_curve *const *run, int n, amount a)
+{
+    double common = (double)NAN;
+    for (int i = 0; i < n; i++)
+        if (run[i]->n && !run[i]->still) common = fmin(common, run[i]->x[a][run[i]->n - 1]); /* of NaN and x: x */
+    return common;
+}
+
+sample losses_at(const loss_curve *const *run, int n, amount a, double at, double *value)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++) {
+        const loss_curve *c = run[i];
+        const double v = c->still && c->n ? c->loss[c->n - 1] : curve_at(c->x[a], c->loss, c->n, at);
+        if (isfinite(v)) value[m++] = v;
+    }
+    return sample_of(value, m);
+}

@@ -28,4 +28,20 @@ bool welch_interval(const sample *a, const sample *b, double level, welch *out);
 /* The curve (x ascending, positive) at `x0`: linear in log x between its points, NaN outside of them. */
 double curve_at(const double *x, const double *y, int n, double x0);
 
+/* ---- equal amounts ---------------------------------------------------------------------------------------------- */
+/* What a run was trained with. Steps say the same as tokens where batches are alike: no curve is read by them. */
+typedef enum amount { BY_TOKENS, BY_FLOPS, BY_SECONDS, AMOUNTS, BY_STEPS = AMOUNTS, BUDGETS } amount;
+
+typedef struct loss_curve { /* the validation losses of a run */
+    double *x[AMOUNTS], *loss;
+    int n;
+    bool still; /* nothing is trained: the loss is the same everywhere, and limits nobody */
+} loss_curve;
+
+/* The most of an amount at which each of n runs was still measured; runs without a curve are left out, NaN: all are. */
+double common_amount(const loss_curve *const *run, int n, amount a);
+/* Their losses where that much was spent; of runs whose curve does not hold the point there is none. `value`: room for
+ * n numbers. */
+sample losses_at(const loss_curve *const *run, int n, amount a, double at, double *value);
+
 #endif

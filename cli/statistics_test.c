@@ -120,4 +120,23 @@ static void curves(void)
     CHECK(isnan(curve_at(x, y, 3, 0.5)) && isnan(curve_at(x, y, 3, 1001)) && isnan(curve_at(x, y, 0, 1)));
 }
 
-TESTS(T(closed_forms), T(table), T(distribution_function), T(samples), T(welch_by_hand), T(coverage), T(curves))
+/* Two runs that were trained, one that was not, one without a curve. */
+static void equal_amounts(void)
+{
+    double x[] = { 1, 100 }, y[] = { 4, 2 }, longer[] = { 10, 1000 }, z[] = { 3, 1 }, at[] = { 1 }, flat[] = { 7 };
+    double room[4];
+    const loss_curve a = { { x, x, x }, y, 2, false }, b = { { longer, longer, longer }, z, 2, false },
+                     naive = { { at, at, at }, flat, 1, true }, none = { { NULL }, NULL, 0, false };
+    const loss_curve *const all[] = { &naive, &a, &none, &b };
+    CHECK(common_amount(all, 4, BY_FLOPS) == 100 && common_amount(all + 2, 2, BY_FLOPS) == 1000);
+    CHECK(isnan(common_amount(all, 1, BY_FLOPS)) && isnan(common_amount(all, 0, BY_FLOPS)));
+    sample s = losses_at(all, 4, BY_TOKENS, 100, room); /* 7, 2, and halfway from 3 to 1 */
+    CHECK(s.n == 3 && s.min == 2 && s.max == 7);
+    near(s.mean, 11.0 / 3, 1e-14, "mean");
+    s = losses_at(all + 1, 3, BY_SECONDS, 5, room); /* b begins at 10 */
+    CHECK(s.n == 1 && isnan(s.sd));
+    CHECK(losses_at(all + 2, 1, BY_TOKENS, 5, room).n == 0);
+}
+
+TESTS(T(closed_forms), T(table), T(distribution_function), T(samples), T(welch_by_hand), T(coverage), T(curves),
+      T(equal_amounts))

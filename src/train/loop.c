@@ -346,15 +346,30 @@ static strata_status begin(run *r)
     return STRATA_OK;
 }
 
+/* The configuration, and as comments the files that the run is of: what compares runs can tell them apart. */
+static void describe(const run *r, sti_text *t)
+{
+    char *config = sti_config_text(r->config);
+    sti_text_add(t, "%s", config ? config : "");
+    t->failed = t->failed || !config;
+    for (int32_t i = 0; i < r->task->nfile; i++) {
+        const sti_task_file *f = &r->task->file[i];
+        sti_text_add(t, "# %s %s %llu %s\n", f->validation ? "validation" : "data", f->hash,
+                     (unsigned long long)f->bytes, f->path);
+    }
+    sti_heap_free(config);
+}
+
 /* config.conf and metrics.jsonl, the latter without the rows that come again. */
 static strata_status open_files(run *r)
 {
     char *conf = sti_rundir_file(&r->dir, "config.conf"), *rows = sti_rundir_file(&r->dir, "metrics.jsonl");
-    char *text = sti_config_text(r->config);
-    strata_status st = conf && rows && text ? sti_atomic_save(conf, text, strlen(text)) : no_memory();
+    sti_text text = { 0 };
+    describe(r, &text);
+    strata_status st = conf && rows && !text.failed ? sti_atomic_save(conf, text.s, text.len) : no_memory();
     if (st == STRATA_OK)
         st = sti_metrics_writer_open(rows, r->state.pending ? r->state.step - 1 : r->state.step, &r->metrics);
-    sti_heap_free(text);
+    sti_text_free(&text);
     sti_heap_free(conf);
     sti_heap_free(rows);
     return st;

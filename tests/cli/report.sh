@@ -37,6 +37,19 @@ echo "# other steps make another model; the same seed again is no further seed"
 strata report a-seed1 longer b-seed1 again a-seed2 -o apart.html || echo "report: $?"
 rows apart.html
 
+echo "# other data are another model, and of other validation data; older runs do not say what they were trained on"
+mv t.txt first.txt
+{ cat first.txt; echo "and one more line"; } >t.txt
+train a-seed3 3 standard
+sed -n 's,^# data [0-9a-f]* \([0-9]*\) /.*/,data \1 ,p' a-seed1/config.conf a-seed3/config.conf
+strata report a-seed1 a-seed3 a-seed2 -o data.html || echo "report: $?"
+rows data.html
+grep -o 'The runs have different validation data' data.html
+grep -o '<td><code>t.txt, [0-9]* bytes, [0-9a-f]*' data.html | sed 's/, [0-9a-f]*$//'
+for r in a-seed1 a-seed2; do sed -i '/^# data/d' $r/config.conf; done
+strata report a-seed1 a-seed2 -o old.html || echo "report: $?"
+rows old.html
+
 echo "# pictures, where they can be made"
 strata report a-seed1 b-seed1 -o single.html 2>/dev/null
 grep -c -e '&nbsp;' -e '<th>seeds' -e 'its band goes' single.html
