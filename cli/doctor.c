@@ -61,6 +61,17 @@ static void available(char *buf, size_t cap)
     }
 }
 
+/* What math=bf16 and train.dtype=bf16 get on this processor. */
+static const char *bf16_products(void)
+{
+    strata_context *ctx = NULL;
+    const char *text = "no instructions: math=bf16 computes in f32";
+    if (strata_context_create("math=bf16", NULL, &ctx) == STRATA_OK && !strcmp(strata_context_math(ctx), "bf16"))
+        text = !strcmp(strata_context_isa(ctx), "amx") ? "amx" : "avx512bf16";
+    strata_context_destroy(ctx);
+    return text;
+}
+
 static bool in_path(const char *program)
 {
     const char *path = getenv("PATH");
@@ -154,6 +165,7 @@ static int run_doctor(cli *c)
     line(as_json, &j, "instruction set", strata_context_isa(ctx));
     available(text, sizeof text);
     line(as_json, &j, "available", text);
+    line(as_json, &j, "bf16 products", bf16_products());
     line(as_json, &j, "gnuplot", in_path("gnuplot") ? "found" : "missing: reports have no pictures");
     static const char *const env[] = { "STRATA_ISA", "STRATA_DATA", "OMP_NUM_THREADS" };
     for (int i = 0; i < 3; i++) {

@@ -11,6 +11,8 @@ const cli_option cli_global_options[] = {
     { "deterministic", 0, CLI_FLAG, NULL, "same bits for every number of threads", NULL, 0, 0 },
     { "isa", 0, CLI_WORD, "native|amx|avx512bf16|avx512|avx2|c|ref", "instruction set, at most what the machine has",
       NULL, 0, 0 },
+    { "math", 0, CLI_WORD, "f32|bf16", "products of f32 arrays: of f32 numbers, or of numbers rounded to bf16", "f32",
+      0, 0 },
     { "device", 0, CLI_TEXT, "NAME", "where to compute", "cpu", 0, 0 },
     { "log", 0, CLI_WORD, "error|warn|info|debug", "what the library may say on stderr", "warn", 0, 0 },
     { "help", 'h', CLI_FLAG, NULL, "print this help", NULL, 0, 0 },

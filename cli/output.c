@@ -79,8 +79,9 @@ int cli_context(const cli *c, const char *isa, strata_context **out)
         if (!strcmp(level, levels[i])) log_level = i;
     char spec[256];
     if (!isa) isa = cli_text(c, "isa");
-    int n = snprintf(spec, sizeof spec, "device=%s threads=%s deterministic=%d%s%s", cli_text(c, "device"),
-                     cli_text(c, "threads"), cli_flag(c, "deterministic"), isa ? " isa=" : "", isa ? isa : "");
+    int n = snprintf(spec, sizeof spec, "device=%s threads=%s deterministic=%d math=%s%s%s", cli_text(c, "device"),
+                     cli_text(c, "threads"), cli_flag(c, "deterministic"), cli_text(c, "math"), isa ? " isa=" : "",
+                     isa ? isa : "");
     *out = NULL;
     if (n < 0 || (size_t)n >= sizeof spec) return cli_fail(CLI_USAGE, "--device: name too long");
     strata_context_config cfg = { STRATA_INIT(strata_context_config), NULL, log_line, NULL };

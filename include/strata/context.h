@@ -33,7 +33,9 @@ typedef struct strata_context_config {
 /** Create a context.
  *  @param spec NULL or keys separated by blanks: `device=cpu|cuda`, `threads=N` (0: OMP_NUM_THREADS or all cores),
  *         `deterministic=0|1` (same bits for every thread count), `isa=native|amx|avx512bf16|avx512|avx2|c|ref`
- *         (may lower only; default the environment's STRATA_ISA, else native)
+ *         (may lower only; default the environment's STRATA_ISA, else native), `math=f32|bf16` (bf16: products of f32
+ *         arrays round their operands to bf16 and sum in f32, where the processor has instructions for that, which
+ *         strata_context_math tells; elsewhere they stay f32)
  *  @param config NULL for defaults  @param out [owned by the caller] NULL on failure
  *  @return OK | E_SPEC | E_DEVICE | E_MEMORY */
 STRATA_API strata_status strata_context_create(const char *spec, const strata_context_config *config,
@@ -44,6 +46,8 @@ STRATA_API void strata_context_destroy(strata_context *ctx);
 STRATA_API int32_t strata_context_threads(const strata_context *ctx);
 /** The instruction set in use: "amx", "avx512bf16", "avx512", "avx2", "c" or "ref". */
 STRATA_API const char *strata_context_isa(const strata_context *ctx);
+/** "bf16" when products of f32 arrays round their operands to bf16, else "f32", also where math=bf16 had no effect. */
+STRATA_API const char *strata_context_math(const strata_context *ctx);
 
 /** Memory from the context's allocator, aligned to 64 bytes; NULL when exhausted. */
 STRATA_API void *strata_alloc(const strata_context *ctx, size_t bytes);

@@ -66,6 +66,8 @@ static const sti_key context_keys[] = {
     { "deterministic", STI_KEY_BOOL, "0", "same bits for every thread count", 0, 0, NULL },
     { "isa", STI_KEY_WORD, "native", "highest instruction set; may lower only", 0, 0,
       "native|amx|avx512bf16|avx512|avx2|c|ref" },
+    { "math", STI_KEY_WORD, "f32",
+      "operands of products of f32 arrays: as they are, or rounded to bf16 (sums stay f32)", 0, 0, "f32|bf16" },
 };
 
 strata_status strata_context_create(const char *spec, const strata_context_config *config, strata_context **out)
@@ -79,6 +81,10 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
         return sti_fail(STRATA_E_INVALID, "context: config.size is %zu; use STRATA_INIT", config->size);
     if ((s = sti_spec_parse_keys(spec ? spec : "", "context", &tree)) != STRATA_OK) goto done;
     if ((s = sti_values_bind(tree, "context", (sti_keys)STI_KEYS(context_keys), &v)) != STRATA_OK) goto done;
+    if (sti_value_is(v, "device", "cuda") && sti_value_is(v, "math", "bf16")) {
+        s = sti_fail(STRATA_E_UNSUPPORTED, "device=cuda has no math=bf16: give it arrays of bf16");
+        goto done;
+    }
 #if !STRATA_HAVE_CUDA
     if (sti_value_is(v, "device", "cuda")) {
         s = sti_fail(STRATA_E_DEVICE, "device=cuda: this build has no CUDA");
@@ -106,6 +112,7 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
     atomic_init(&ctx->refs, 1);
     ctx->alloc = a;
     ctx->isa = isa;
+    ctx->math = sti_value_is(v, "math", "bf16") ? STI_MATH_BF16 : STI_MATH_F32;
     ctx->deterministic = (int32_t)sti_value_int(v, "deterministic");
     ctx->threads = (int32_t)sti_value_int(v, "threads");
     if (ctx->threads == 0) ctx->threads = default_threads();
@@ -137,6 +144,31 @@ strata_context *sti_context_ref(const strata_context *ctx)
     return c;
 }
 
+strata_status sti_context_with_math(const strata_context *ctx, sti_math math, strata_context **out)
+{
+    *out = NULL;
+    if (ctx->math == math) {
+        *out = sti_context_ref(ctx);
+        return STRATA_OK;
+    }
+    if (ctx->device != STRATA_CPU)
+        return sti_fail(STRATA_E_UNSUPPORTED, "device=cuda has no math=bf16: give it arrays of bf16");
+    strata_context *c = ctx->alloc.alloc(ctx->alloc.user, sizeof *c);
+    if (!c) return sti_fail(STRATA_E_MEMORY, "context: no memory for %zu bytes", sizeof *c);
+    memset(c, 0, sizeof *c);
+    atomic_init(&c->refs, 1);
+    c->threads = ctx->threads;
+    c->deterministic = ctx->deterministic;
+    c->device = ctx->device;
+    c->isa = ctx->isa;
+    c->math = math;
+    c->alloc = ctx->alloc;
+    c->log = ctx->log;
+    c->log_user = ctx->log_user;
+    *out = c;
+    return STRATA_OK;
+}
+
 void strata_context_destroy(strata_context *ctx)
 {
     if (!ctx || atomic_fetch_sub(&ctx->refs, 1) != 1) return;
@@ -159,6 +191,11 @@ int32_t strata_context_threads(const strata_context *ctx)
 const char *strata_context_isa(const strata_context *ctx)
 {
     return sti_isa_name(ctx->isa);
+}
+
+const char *strata_context_math(const strata_context *ctx)
+{
+    return sti_rounds(ctx) ? "bf16" : "f32";
 }
 
 void *strata_alloc(const strata_context *ctx, size_t bytes)

@@ -11,12 +11,16 @@
  * AVX512BF16. REF asks plans for the oracles. */
 typedef enum sti_isa { STI_ISA_REF, STI_ISA_C, STI_ISA_AVX2, STI_ISA_AVX512, STI_ISA_AVX512BF16, STI_ISA_AMX } sti_isa;
 
+/* What products of f32 arrays are made of: f32 operands, or operands rounded to bf16. Sums are f32 either way. */
+typedef enum sti_math { STI_MATH_F32, STI_MATH_BF16 } sti_math;
+
 struct strata_context {
     atomic_int refs;
     int32_t threads; /* at least 1 */
     int32_t deterministic;
     int32_t device; /* strata_device */
     sti_isa isa;
+    sti_math math;
     struct sti_cuda *cuda; /* backend/cuda's; NULL on the CPU */
     strata_allocator alloc;
     strata_log_fn log;
@@ -25,6 +29,14 @@ struct strata_context {
 
 struct sti_cuda *sti_cuda_of(const strata_context *ctx); /* for CUDA sources, which cannot see this header */
 strata_context *sti_context_ref(const strata_context *ctx);
+/* The same context, a reference, or a copy that computes with `math`: for what is asked of one plan, not of a program.
+ */
+strata_status sti_context_with_math(const strata_context *ctx, sti_math math, strata_context **out);
+/* Whether products of f32 arrays round their operands to bf16: asked for, and the processor has the instructions. */
+static inline bool sti_rounds(const strata_context *ctx)
+{
+    return ctx->math == STI_MATH_BF16 && ctx->isa >= STI_ISA_AVX512BF16;
+}
 
 /* Zeroed memory from the context's allocator; *out is NULL on failure, which E_MEMORY describes. */
 strata_status sti_calloc(const strata_context *ctx, int64_t count, size_t size, void **out);

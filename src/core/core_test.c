@@ -31,6 +31,21 @@ static void contexts(void)
         CHECK((int)c->isa <= isa && c->isa <= sti_isa_detect());
         strata_context_destroy(c);
     }
+    CHECK_OK(strata_context_create("math=bf16 isa=avx2", NULL, &c));
+    CHECK(c->math == STI_MATH_BF16 && strcmp(strata_context_math(c), "f32") == 0); /* not without the instructions */
+    strata_context *d;
+    CHECK_OK(sti_context_with_math(c, STI_MATH_BF16, &d));
+    CHECK(d == c);
+    strata_context_destroy(d);
+    CHECK_OK(sti_context_with_math(c, STI_MATH_F32, &d));
+    CHECK(d != c && d->math == STI_MATH_F32 && d->isa == c->isa && d->threads == c->threads);
+    strata_context_destroy(d);
+    strata_context_destroy(c);
+    CHECK_OK(strata_context_create("math=bf16", NULL, &c));
+    CHECK(strcmp(strata_context_math(c), c->isa >= STI_ISA_AVX512BF16 ? "bf16" : "f32") == 0);
+    strata_context_destroy(c);
+    CHECK_STATUS(strata_context_create("math=f16", NULL, &c), STRATA_E_SPEC);
+    CHECK_STATUS(strata_context_create("math=bf16 device=cuda", NULL, &c), STRATA_E_UNSUPPORTED);
     CHECK_STATUS(strata_context_create("treads=3", NULL, &c), STRATA_E_SPEC);
     CHECK_ERROR_TEXT("threads");
     CHECK(!c);
