@@ -70,6 +70,36 @@ static const sti_key context_keys[] = {
       "operands of products of f32 arrays: as they are, or rounded to bf16 (sums stay f32)", 0, 0, "f32|bf16" },
 };
 
+/* The rooms of a context that rounds. */
+static strata_status make_rooms(strata_context *ctx)
+{
+    if (!sti_rounds(ctx)) return STRATA_OK;
+    const size_t n = (size_t)ctx->threads;
+    ctx->rooms = strata_alloc(ctx, n * (STI_ROOM + sizeof(atomic_int)));
+    if (!ctx->rooms) return sti_fail(STRATA_E_MEMORY, "context: no memory for %zu rooms of %d bytes", n, STI_ROOM);
+    atomic_int *taken = (void *)((char *)ctx->rooms + n * STI_ROOM);
+    for (size_t i = 0; i < n; i++) atomic_init(&taken[i], 0);
+    return STRATA_OK;
+}
+
+void *sti_room_take(const strata_context *ctx)
+{
+    if (!ctx->rooms) return NULL;
+    const size_t n = (size_t)ctx->threads;
+    atomic_int *taken = (void *)((char *)ctx->rooms + n * STI_ROOM);
+    for (size_t i = 0; i < n; i++)
+        if (!atomic_load_explicit(&taken[i], memory_order_relaxed) && !atomic_exchange(&taken[i], 1))
+            return (char *)ctx->rooms + i * STI_ROOM;
+    return NULL;
+}
+
+void sti_room_give(const strata_context *ctx, void *room)
+{
+    if (!room) return;
+    atomic_int *taken = (void *)((char *)ctx->rooms + (size_t)ctx->threads * STI_ROOM);
+    atomic_store(&taken[(size_t)((char *)room - (char *)ctx->rooms) / STI_ROOM], 0);
+}
+
 strata_status strata_context_create(const char *spec, const strata_context_config *config, strata_context **out)
 {
     strata_status s = STRATA_OK;
@@ -129,6 +159,10 @@ strata_status strata_context_create(const char *spec, const strata_context_confi
         }
     }
 #endif
+    if ((s = make_rooms(ctx)) != STRATA_OK) {
+        strata_context_destroy(ctx);
+        goto done;
+    }
     *out = ctx;
 done:
     sti_values_free(v);
@@ -165,8 +199,12 @@ strata_status sti_context_with_math(const strata_context *ctx, sti_math math, st
     c->alloc = ctx->alloc;
     c->log = ctx->log;
     c->log_user = ctx->log_user;
-    *out = c;
-    return STRATA_OK;
+    strata_status s = make_rooms(c);
+    if (s == STRATA_OK)
+        *out = c;
+    else
+        strata_context_destroy(c);
+    return s;
 }
 
 void strata_context_destroy(strata_context *ctx)
@@ -175,6 +213,7 @@ void strata_context_destroy(strata_context *ctx)
 #if STRATA_HAVE_CUDA
     sti_cuda_close(ctx->cuda);
 #endif
+    strata_free(ctx, ctx->rooms);
     ctx->alloc.free(ctx->alloc.user, ctx);
 }
 

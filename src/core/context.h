@@ -25,6 +25,7 @@ struct strata_context {
     strata_allocator alloc;
     strata_log_fn log;
     void *log_user;
+    void *rooms; /* math=bf16: one of STI_ROOM bytes per thread, behind them who has taken which */
 };
 
 struct sti_cuda *sti_cuda_of(const strata_context *ctx); /* for CUDA sources, which cannot see this header */
@@ -35,8 +36,14 @@ strata_status sti_context_with_math(const strata_context *ctx, sti_math math, st
 /* Whether products of f32 arrays round their operands to bf16: asked for, and the processor has the instructions. */
 static inline bool sti_rounds(const strata_context *ctx)
 {
-    return ctx->math == STI_MATH_BF16 && ctx->isa >= STI_ISA_AVX512BF16;
+    return STRATA_HAVE_AVX512BF16 && ctx->math == STI_MATH_BF16 && ctx->isa >= STI_ISA_AVX512BF16;
 }
+
+/* Room to pack operands in, for the time of one product: nothing may be allocated then, and a stack is small. Taken by
+ * any thread; NULL when all are taken, or in a context that does not round. */
+enum { STI_ROOM = 5 << 18 };
+void *sti_room_take(const strata_context *ctx);
+void sti_room_give(const strata_context *ctx, void *room); /* accepts NULL */
 
 /* Zeroed memory from the context's allocator; *out is NULL on failure, which E_MEMORY describes. */
 strata_status sti_calloc(const strata_context *ctx, int64_t count, size_t size, void **out);

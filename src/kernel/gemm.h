@@ -28,5 +28,7 @@ void sti_gemm_sum_batch(const strata_context *ctx, int32_t dtype, bool ta, bool 
 
 /* "openblas 0.3.21" or "builtin". */
 const char *sti_gemm_backend(void);
+/* What products of a context with math=bf16 run on: "amx bf16", "avx512bf16", or NULL: they stay f32. */
+const char *sti_gemm_backend_bf16(const strata_context *ctx);
 
 #endif

@@ -46,7 +46,7 @@ static void fill(int32_t dtype, void *p, int64_t n, uint64_t stream)
 }
 
 /* ---- matrix product --------------------------------------------------------------------------------------------- */
-static void test_gemm(tester *t, const strata_context *ctx)
+static void test_gemm(tester *t, const strata_context *ctx, const char *name)
 {
     enum { M = 13, N = 19, K = 27 };
     float a[M * K], b[K * N], c[M * N];
@@ -63,7 +63,8 @@ static void test_gemm(tester *t, const strata_context *ctx)
             if (isnan(c[i * N + j])) error = (double)NAN;
         }
     }
-    report(t, "gemm", sti_gemm_backend(), STRATA_OK, error, 8 * 1.2e-7 * sqrt(K) * K * 0.25);
+    const double eps = sti_rounds(ctx) ? 0x1p-7 : 1.2e-7; /* both operands are rounded to 8 bits */
+    report(t, "gemm", name, STRATA_OK, error, 8 * eps * sqrt(K) * K * 0.25);
 }
 
 /* ---- attention -------------------------------------------------------------------------------------------------- */
@@ -205,7 +206,11 @@ strata_status strata_selftest(const strata_context *ctx, strata_selftest_fn fn, 
     static const char *const isa[] = { "isa=ref", "isa=c", "isa=avx2", "isa=avx512" };
     tester t = { fn, user, false };
     if (!ctx) return sti_fail(STRATA_E_INVALID, "selftest: no context");
-    test_gemm(&t, ctx);
+    test_gemm(&t, ctx, sti_gemm_backend());
+    strata_context *bf16 = NULL;
+    if (sti_context_with_math(ctx, STI_MATH_BF16, &bf16) == STRATA_OK && sti_rounds(bf16))
+        test_gemm(&t, bf16, sti_gemm_backend_bf16(bf16));
+    strata_context_destroy(bf16);
     for (size_t i = 0; i < STI_COUNT(isa); i++) { /* every level up to the context's */
         strata_context *c = NULL;
         if (strata_context_create(isa[i], NULL, &c) == STRATA_OK && c->isa <= ctx->isa &&

@@ -6,6 +6,7 @@
 #include "backend/cpu/threads.h"
 #include "core/device.h"
 #include "core/real.h"
+#include "kernel/gemm/gemm_bf16.h"
 #include "kernel/gemm/gemm_builtin.h"
 #include "kernel/gemm/gemm_cuda.h"
 
@@ -16,6 +17,7 @@
 
 /* Multiply-adds below which threads cost more than they save, and the lines below which OpenBLAS itself thinks so. */
 #define SERIAL_WORK (96.0 * 96.0 * 64.0)
+#define SERIAL_WORK_BF16 (128.0 * 128.0 * 128.0)
 #define LIBRARY_GEMM_WORK (64.0 * 64.0 * 64.0)
 #define LIBRARY_GEMV_WORK (64.0 * 64.0)
 
@@ -27,6 +29,8 @@ typedef struct problem {
     void *c;
     int64_t lda, ldb, ldc, sa, sb, sc;
     int64_t tm, tn, nm, nn; /* tiles of C: size, and how many down and across */
+    const strata_context *ctx;
+    const sti_gemm_bf16 *rounded; /* NULL: products of f32 or f64 */
 } problem;
 
 enum { MC = 64, KC = 128, NC = 128, MR = 4 };
@@ -49,6 +53,67 @@ enum { MC = 64, KC = 128, NC = 128, MR = 4 };
 #define GEMV cblas_dgemv
 #include "kernel/gemm/gemm_builtin.inc"
 
+/* ---- operands rounded to bf16 ------------------------------------------------------------------------------------ */
+
+static const sti_gemm_bf16 *const rounded[] = {
+#if STRATA_HAVE_AMX
+    &sti_gemm_bf16_amx,
+#endif
+#if STRATA_HAVE_AVX512BF16
+    &sti_gemm_bf16_avx512bf16,
+#endif
+    NULL
+};
+
+static const sti_gemm_bf16 *rounded_product(const strata_context *ctx, int32_t dtype)
+{
+    if (dtype != STRATA_F32 || !sti_rounds(ctx)) return NULL;
+    int i = 0;
+    while (rounded[i] && rounded[i]->isa > ctx->isa) i++;
+    return rounded[i];
+}
+
+static const float *from(const void *p, int64_t elements)
+{
+    return (const float *)p + elements;
+}
+
+static void with_room(const problem *q, int64_t m, int64_t n, const float *a, const float *b, float *c, void *room,
+                      int64_t bytes)
+{
+    q->rounded->product(q->ta, q->tb, m, n, q->k, (float)q->alpha, a, q->lda, b, q->ldb, (float)q->beta, c, q->ldc,
+                        room, bytes);
+}
+
+/* All of the context's rooms are taken: somebody else computes with it, too. */
+static __attribute__((noinline)) void with_stack(const problem *q, int64_t m, int64_t n, const float *a, const float *b,
+                                                 float *c)
+{
+    alignas(STI_ALIGN) char room[STI_GEMM_BF16_LEAST];
+    with_room(q, m, n, a, b, c, room, sizeof room);
+}
+
+static void task_bf16(const problem *q, int64_t product, int64_t tile)
+{
+    const int64_t i = tile / q->nn * q->tm, j = tile % q->nn * q->tn;
+    const int64_t m = STI_MIN(q->tm, q->m - i), n = STI_MIN(q->tn, q->n - j);
+    const float *a = from(q->a, product * q->sa + (q->ta ? i : i * q->lda)),
+                *b = from(q->b, product * q->sb + (q->tb ? j * q->ldb : j));
+    float *c = (float *)q->c + product * q->sc + i * q->ldc + j;
+    if (q->k == 0 || (float)q->alpha == 0) {
+        scale_f32(m, n, (float)q->beta, c, q->ldc);
+        return;
+    }
+    void *room = sti_room_take(q->ctx);
+    if (room)
+        with_room(q, m, n, a, b, c, room, STI_ROOM);
+    else
+        with_stack(q, m, n, a, b, c);
+    sti_room_give(q->ctx, room);
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
 /* 0: the library runs on the calling thread when it is inside a parallel region; 1: it always uses its own threads. */
 static bool library_has_threads(void)
 {
@@ -62,7 +127,9 @@ static bool library_has_threads(void)
 static void run_task(const problem *q, int32_t dtype, int64_t t)
 {
     const int64_t tiles = q->nm * q->nn;
-    if (dtype == STRATA_F32)
+    if (q->rounded)
+        task_bf16(q, t / tiles, t % tiles);
+    else if (dtype == STRATA_F32)
         task_f32(q, t / tiles, t % tiles);
     else
         task_f64(q, t / tiles, t % tiles);
@@ -79,8 +146,8 @@ static void run_serial(const problem *q, int32_t dtype, int64_t tasks, double wo
 #if STRATA_HAVE_OPENBLAS && STRATA_HAVE_OPENMP
     /* Outside a region an OpenMP OpenBLAS would take omp_get_max_threads() threads. The setting below belongs to the
      * task of this team of one and ends with it: no other code sees it. */
-    if (work > (q->m == 1 || q->n == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) && !library_has_threads() &&
-        !omp_in_parallel() && omp_get_max_threads() > 1) {
+    if (!q->rounded && work > (q->m == 1 || q->n == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) &&
+        !library_has_threads() && !omp_in_parallel() && omp_get_max_threads() > 1) {
 #pragma omp parallel num_threads(1)
         {
             omp_set_num_threads(1); /* ban-ok: local to this region */
@@ -98,24 +165,25 @@ static int64_t clamp(int64_t x, int64_t lo, int64_t hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
-static int64_t round16(int64_t x)
+static int64_t round_up(int64_t x, int64_t to)
 {
-    return (x + 15) / 16 * 16;
+    return (x + to - 1) / to * to;
 }
 
 /* Cut C (m, n) into about `parts` tiles: the grid whose tiles need the least packing (m + n smallest). */
 static void cut(problem *q, int64_t parts)
 {
+    const int64_t to = q->rounded ? 32 : 16;
     int64_t best = 1, cost = INT64_MAX;
     for (int64_t pm = 1; pm <= parts; pm++) {
         if (parts % pm) continue;
-        const int64_t tm = round16(sti_ceil_div(q->m, pm)), tn = round16(sti_ceil_div(q->n, parts / pm));
+        const int64_t tm = round_up(sti_ceil_div(q->m, pm), to), tn = round_up(sti_ceil_div(q->n, parts / pm), to);
         /* the largest tile bounds the time; its border is the packing */
         const int64_t c = tm * tn * 8 + (tm + tn) * 64;
         if (c < cost) cost = c, best = pm;
     }
-    q->tm = round16(sti_ceil_div(q->m, best));
-    q->tn = round16(sti_ceil_div(q->n, parts / best));
+    q->tm = round_up(sti_ceil_div(q->m, best), to);
+    q->tn = round_up(sti_ceil_div(q->n, parts / best), to);
 }
 
 void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
@@ -129,20 +197,43 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
         return;
     }
 #endif
-    problem q = { ta, tb, m, n, STI_MAX(k, 0), alpha, beta, a, b, c, lda, ldb, ldc, sa, sb, sc, m, n, 1, 1 };
+    problem q = { ta,
+                  tb,
+                  m,
+                  n,
+                  STI_MAX(k, 0),
+                  alpha,
+                  beta,
+                  a,
+                  b,
+                  c,
+                  lda,
+                  ldb,
+                  ldc,
+                  sa,
+                  sb,
+                  sc,
+                  m,
+                  n,
+                  1,
+                  1,
+                  ctx,
+                  rounded_product(ctx, dtype) };
     const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
-    const int threads = library_has_threads() ? 1 : sti_threads(ctx);
-    if (work >= SERIAL_WORK && !library_has_threads()) {
-        if (ctx->deterministic) { /* by the shape alone */
-            q.tm = clamp(round16(sti_ceil_div(m, 4)), 64, 256);
-            q.tn = clamp(round16(sti_ceil_div(n, 4)), 64, 512);
+    const double serial = q.rounded ? SERIAL_WORK_BF16 : SERIAL_WORK;
+    const bool own = q.rounded || !library_has_threads(); /* the threads are ours */
+    const int threads = own ? sti_threads(ctx) : 1;
+    if (work >= serial && own) {
+        if (ctx->deterministic && !q.rounded) { /* by the shape alone */
+            q.tm = clamp(round_up(sti_ceil_div(m, 4), 16), 64, 256);
+            q.tn = clamp(round_up(sti_ceil_div(n, 4), 16), 64, 512);
         } else if (threads > 1 && count < 4 * threads)
             cut(&q, threads);
         q.nm = sti_ceil_div(m, q.tm);
         q.nn = sti_ceil_div(n, q.tn);
     }
     const int64_t tasks = q.nm * q.nn * count;
-    if (threads == 1 || tasks == 1 || work < SERIAL_WORK) {
+    if (threads == 1 || tasks == 1 || work < serial) {
         run_serial(&q, dtype, tasks, work);
         return;
     }
@@ -188,4 +279,10 @@ const char *sti_gemm_backend(void)
 #else
     return "builtin";
 #endif
+}
+
+const char *sti_gemm_backend_bf16(const strata_context *ctx)
+{
+    const sti_gemm_bf16 *r = rounded_product(ctx, STRATA_F32);
+    return r ? r->name : NULL;
 }
