@@ -53,18 +53,9 @@ static size_t sm90_work(const sti_attention_plan *p)
     return n;
 }
 
-/* Queries within one tile are left to the plain kernels: tensor cores would be idle most of the time, and lengths below
- * this were seen to differ from the reference once. */
-enum { SM90_LEAST = 128 };
-
-static bool sm90_takes(const sti_attention_call *c)
-{
-    return c->q_time >= SM90_LEAST && sti_attention_sm90_aligned(c);
-}
-
 static void sm90_forward(const sti_attention_plan *p, const sti_attention_call *c)
 {
-    if (sm90_takes(c))
+    if (sti_attention_sm90_aligned(c))
         sti_attention_sm90_forward(p->ctx, &p->shape, c);
     else
         forward(p, c);
@@ -73,7 +64,7 @@ static void sm90_forward(const sti_attention_plan *p, const sti_attention_call *
 static void sm90_backward(const sti_attention_plan *p, const sti_attention_call *c)
 {
     const sti_attention_array *const arrays[] = { &c->dout, &c->dq, &c->dk, &c->dv };
-    bool aligned = sti_attention_sm90_backward_fits(&p->shape, p->dtype) && sm90_takes(c);
+    bool aligned = sti_attention_sm90_backward_fits(&p->shape, p->dtype) && sti_attention_sm90_aligned(c);
     for (size_t i = 0; i < STI_COUNT(arrays); i++) {
         const sti_attention_array *a = arrays[i];
         aligned &= ((uintptr_t)a->data | (uintptr_t)(a->batch | a->head | a->time) * 2) % 16 == 0;
