@@ -28,7 +28,7 @@ enum {
     ROWS = 16,    /* heads of a block of threads */
     WARPS = 4,    /* that compute */
     STAGES = 8,   /* at most */
-    ANY_HEADS = 4 /* heads that attend_any takes at once */
+    ANY_HEADS = 4 /* heads that attend_any takes at once, or 1 */
 };
 
 struct level { /* of one softmax */
@@ -205,7 +205,8 @@ __device__ __forceinline__ void clear_rows(char *rows, int from, int to, int chu
     }
 }
 
-template <int DV> __global__ void __launch_bounds__(32 * WARPS + 32, 2) attend_tensor(const __grid_constant__ job w)
+template <int DV>
+__global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tensor(const __grid_constant__ job w)
 {
     extern __shared__ __align__(128) char raw[];
     __shared__ __align__(8) uint64_t full[STAGES], empty[STAGES];
@@ -215,6 +216,7 @@ template <int DV> __global__ void __launch_bounds__(32 * WARPS + 32, 2) attend_t
     const tensor_plan m = tensor_plan_of(s.d_qk, w.d_v, w.stages);
     const stretch x = stretch_of(w, ROWS);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    asm volatile("griddepcontrol.launch_dependents;"); /* merge may be set up; it waits for the end of this grid */
     if (threadIdx.x == 0) {
         for (int i = 0; i < w.stages; i++) {
             sti_mbar_init(sti_smem(&full[i]), 1);
@@ -425,10 +427,9 @@ template <int DV> __global__ void __launch_bounds__(32 * WARPS + 32, 2) attend_t
 
 enum { ANY_THREADS = 128 };
 
-template <typename T> __global__ void __launch_bounds__(ANY_THREADS) attend_any(const __grid_constant__ job w)
+template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) attend_any(const __grid_constant__ job w)
 {
     typedef sti_sum_t<T> S;
-    enum { H = ANY_HEADS };
     extern __shared__ __align__(128) char raw[];
     __shared__ int64_t lo[LEVELS];
     __shared__ S top[H], sum[H], keep[H];
@@ -459,14 +460,14 @@ template <typename T> __global__ void __launch_bounds__(ANY_THREADS) attend_any(
              i++) { /* this thread: half of the columns for one position */
             if (pos < lo[i]) continue;
             const level &l = s.l[i];
-            const int64_t slot = slot_of(pos, l.slots);
-            const T *k = (const T *)(x.cache + l.keys);
+            const int64_t block = x.g * (l.slots / TILE) + slot_of(p0, l.slots) / TILE;
+            const T *const k = (const T *)(x.cache + l.keys) + block * l.rank * TILE + n % 8;
             if (s.varies) f = S(s.gain[i + 1]);
-#pragma unroll 4
-            for (int c = l.at + half; c < l.at + l.rank; c += 2) {
-                const S y = S(sti_get(k[sti_cache_element(l.slots, l.rank, x.g, l.at, c, slot)]));
+#pragma unroll 8
+            for (int c = half; c < l.rank; c += 2) {
+                const S y = S(sti_get(k[c * TILE + ((n / 8) ^ ((l.at + c) & 7)) * 8]));
 #pragma unroll
-                for (int h = 0; h < H; h++) acc[h] += q[c * H + h] * y;
+                for (int h = 0; h < H; h++) acc[h] += q[(l.at + c) * H + h] * y;
             }
         }
 #pragma unroll
@@ -499,20 +500,21 @@ template <typename T> __global__ void __launch_bounds__(ANY_THREADS) attend_any(
         __syncthreads();
         for (int i = 0; i < s.vlevels; i++) { /* a warp for a column */
             const level &l = s.l[i];
-            const T *v = (const T *)(x.cache + l.values);
-            for (int c = l.vat + warp; c < l.vat + l.vrank; c += ANY_THREADS / 32) {
-                S y[H] = {};
-                for (int e = lane; lo[i] < p0 + TILE && e < TILE; e += 32) {
-                    if (p0 + e < lo[i] || p0 + e > x.t) continue;
-                    const S z =
-                        S(sti_get(v[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(p0 + e, l.vslots))]));
-#pragma unroll
-                    for (int h = 0; h < H; h++) y[h] += p[h * TILE + e] * z;
-                }
+            const int64_t block = x.g * (l.vslots / TILE) + slot_of(p0, l.vslots) / TILE;
+            const T *const v = (const T *)(x.cache + l.values) + block * l.vrank * TILE + lane % 8;
+            const bool in[2] = { p0 + lane >= lo[i] && p0 + lane <= x.t,
+                                 p0 + lane + 32 >= lo[i] && p0 + lane + 32 <= x.t };
+#pragma unroll 4
+            for (int c = warp; c < l.vrank; c += ANY_THREADS / 32) {
+                const T *const at = v + c * TILE;
+                const int turn = (l.vat + c) & 7;
+                const S a = in[0] ? S(sti_get(at[((lane / 8) ^ turn) * 8])) : S(0);
+                const S b = in[1] ? S(sti_get(at[((lane / 8 + 4) ^ turn) * 8])) : S(0);
 #pragma unroll
                 for (int h = 0; h < H; h++) {
-                    y[h] = sti_warp_sum(y[h]);
-                    if (lane == 0) o[h * w.d_v + c] = o[h * w.d_v + c] * keep[h] + y[h];
+                    const S y = sti_warp_sum(p[h * TILE + lane] * a + p[h * TILE + lane + 32] * b);
+                    S *const to = o + h * w.d_v + l.vat + c;
+                    if (lane == 0) *to = *to * keep[h] + y;
                 }
             }
         }
@@ -543,6 +545,7 @@ template <typename T> __global__ void __launch_bounds__(MERGE_THREADS) merge(con
     const int64_t b = blockIdx.x / w.heads, h = blockIdx.x % w.heads;
     const int stride = w.d_v + 2, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     T *const o = (T *)w.o.data + b * w.o.batch + h * w.o.head;
+    asm volatile("griddepcontrol.wait;" ::: "memory");
     for (int part = 0; part < w.parts; part++) {
         const S *x = (const S *)w.work + ((int64_t)blockIdx.x * w.parts + part) * w.splits * stride;
         S top = S(-INFINITY), sum = S(0);
@@ -628,21 +631,25 @@ softmax softmax_of(const sti_attention_part *p, const sti_cache_layout *l, int p
     return s;
 }
 
-template <typename T> size_t any_bytes(int64_t d_qk, int64_t d_v)
+template <typename T, int H> size_t any_bytes(int64_t d_qk, int64_t d_v)
 {
-    return (size_t)((d_qk + 2 * TILE + d_v) * ANY_HEADS) * sizeof(sti_sum_t<T>);
+    return (size_t)((d_qk + 2 * TILE + d_v) * H) * sizeof(sti_sum_t<T>);
 }
 
-/* Stages of attend_tensor: two blocks of threads share a multiprocessor, or one where a tile is large; 0: does not fit.
- */
-int stages_of(const strata_context *ctx, int64_t d_qk, int64_t d_v)
+/* Blocks of threads that share a multiprocessor, and their stages: many for narrow heads, whose tiles are short; both 0
+ * when nothing fits. */
+struct share {
+    int blocks, stages;
+};
+
+share share_of(const strata_context *ctx, int64_t d_qk, int64_t d_v)
 {
-    const int most = (int)sti_cuda_of(ctx)->smem_optin - 2048;
-    if (d_v > 256 || d_qk + d_v > 4096) return 0;
-    for (int share = 2; share >= 1; share--)
-        for (int n = STAGES; n >= 2; n--)
-            if (tensor_plan_of((int)d_qk, (int)d_v, n).bytes <= most / share) return n;
-    return 0;
+    const int most = (int)sti_cuda_of(ctx)->smem_optin - 4096;
+    if (d_v > 256 || d_qk + d_v > 4096) return share{ 0, 0 };
+    for (int blocks = d_v <= 64 ? 4 : 2; blocks >= 1; blocks--)
+        for (int n = STAGES; n >= (blocks > 2 ? 3 : 2); n--)
+            if (tensor_plan_of((int)d_qk, (int)d_v, n).bytes <= most / blocks - 1024) return share{ blocks, n };
+    return share{ 0, 0 };
 }
 
 void allow(const strata_context *ctx, const void *kernel, size_t bytes)
@@ -663,10 +670,12 @@ template <typename T> void attend(const strata_context *ctx, const job &w, int64
         kernel<<<dim3((unsigned)(pairs * w.splits), (unsigned)((group + ROWS - 1) / ROWS)), 32 * WARPS + 32, bytes,
                  sti_stream(ctx)>>>(w);
     } else {
-        const size_t bytes = any_bytes<T>(w.s.d_qk, w.d_v);
-        allow(ctx, (const void *)attend_any<T>, bytes);
-        attend_any<T><<<dim3((unsigned)(pairs * w.splits), (unsigned)((group + ANY_HEADS - 1) / ANY_HEADS)),
-                        ANY_THREADS, bytes, sti_stream(ctx)>>>(w);
+        const bool one = group == 1;
+        const size_t bytes = one ? any_bytes<T, 1>(w.s.d_qk, w.d_v) : any_bytes<T, ANY_HEADS>(w.s.d_qk, w.d_v);
+        const int64_t turns = one ? 1 : (group + ANY_HEADS - 1) / ANY_HEADS;
+        void (*kernel)(job) = one ? attend_any<T, 1> : attend_any<T, ANY_HEADS>;
+        allow(ctx, (const void *)kernel, bytes);
+        kernel<<<dim3((unsigned)(pairs * w.splits), (unsigned)turns), ANY_THREADS, bytes, sti_stream(ctx)>>>(w);
     }
     sti_launched(ctx, "attention step");
 }
@@ -721,16 +730,27 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
                 tiles = count > tiles ? count : tiles;
             }
         }
-        w.stages = sizeof(T) == 2 ? stages_of(ctx, s->d_qk, s->d_v) : 0;
-        w.each = (int32_t)stretch_length(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? 2 : 8));
+        const share each = sizeof(T) == 2 ? share_of(ctx, s->d_qk, s->d_v) : share{ 0, 0 };
+        w.stages = each.stages;
+        w.each =
+            (int32_t)stretch_length(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? each.blocks : 8));
         w.splits = (int32_t)((tiles + w.each - 1) / w.each);
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
             attend<T>(ctx, w, pairs);
         }
         if (w.stages > 0 && w.splits == 1 && w.parts == 1) continue; /* written by attend_tensor */
-        merge<T><<<(unsigned)(batch * s->heads), MERGE_THREADS,
-                   (size_t)(w.splits + MERGE_THREADS) * sizeof(sti_sum_t<T>), sti_stream(ctx)>>>(w);
+        cudaLaunchAttribute early = {};
+        early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        early.val.programmaticStreamSerializationAllowed = 1;
+        cudaLaunchConfig_t config = {};
+        config.gridDim = dim3((unsigned)(batch * s->heads));
+        config.blockDim = dim3(MERGE_THREADS);
+        config.dynamicSmemBytes = (size_t)(w.splits + MERGE_THREADS) * sizeof(sti_sum_t<T>);
+        config.stream = sti_stream(ctx);
+        config.attrs = &early;
+        config.numAttrs = 1;
+        sti_cuda_note(sti_cuda_of(ctx), cudaLaunchKernelEx(&config, merge<T>, w), "attention merge");
         sti_launched(ctx, "attention merge");
     }
 }
