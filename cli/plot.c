@@ -13,7 +13,7 @@
 
 extern char **environ;
 
-enum { AXIS = 30, GRID = 31, MAX_PATH = 512 };
+enum { GRID = 31, MAX_PATH = 512 };
 
 /* ---- running gnuplot -------------------------------------------------------------------------------------------- */
 /* Run gnuplot with one argument, silently. @return its exit status, -1 when it did not run */
@@ -43,54 +43,172 @@ bool plot_available(void)
 }
 
 /* ---- the script ------------------------------------------------------------------------------------------------- */
-static int usable(const plot_series *s, int i)
+static const char *const dashes[PLOT_DASHES] = { "", "2 4", "9 5", "9 4 2 4", "18 6" };
+
+const char *plot_dash(int pattern)
 {
-    return isfinite(s->x[i]) && isfinite(s->y[i]);
+    return dashes[pattern];
 }
 
-static bool write_script(FILE *f, const plot *p, const char *svg)
+/* "(9,5)" for gnuplot. */
+static void put_dash(FILE *f, int pattern)
+{
+    if (!pattern) return;
+    (void)fputs(" dt (", f);
+    for (const char *s = dashes[pattern]; *s; s++) (void)fputc(*s == ' ' ? ',' : *s, f);
+    (void)fputc(')', f);
+}
+
+typedef struct extent {
+    double low, high;
+} extent;
+
+static void stretch(extent *e, double v)
+{
+    e->low = fmin(e->low, v);
+    e->high = fmax(e->high, v);
+}
+
+/* Can point i be drawn? */
+static bool usable(const plot *p, const plot_series *s, int i)
+{
+    return isfinite(s->x[i]) && isfinite(s->y[i]) && (!p->logx || s->x[i] > 0) && (!p->logy || s->y[i] > 0);
+}
+
+/* The data as blocks $d0, $d1, …, with the range that they take. @return the number of points */
+static int write_data(FILE *f, const plot *p, extent *x, extent *y)
 {
     int drawn = 0;
-    double low = INFINITY, high = -INFINITY, right = 0;
     for (int k = 0; k < p->nseries; k++) {
         const plot_series *s = &p->series[k];
+        bool gap = false;
         (void)fprintf(f, "$d%d << EOD\n", k);
         for (int i = 0; i < s->n; i++) {
-            if (!usable(s, i)) continue;
+            if (!usable(p, s, i)) {
+                gap = true;
+                continue;
+            }
             const double least = s->low ? s->low[i] : s->y[i], largest = s->high ? s->high[i] : s->y[i];
-            (void)fprintf(f, "%.9g %.9g %.9g %.9g\n", s->x[i], s->y[i], least, largest);
-            low = fmin(low, least);
-            high = fmax(high, largest);
-            right = fmax(right, s->x[i]);
+            (void)fprintf(f, "%s%.9g %.9g %.9g %.9g\n", gap ? "\n" : "", s->x[i], s->y[i], least, largest);
+            gap = false;
+            stretch(x, s->x[i]);
+            stretch(y, least);
+            stretch(y, largest);
             drawn++;
         }
         (void)fputs("EOD\n", f);
     }
-    if (!drawn) return false;
-    if (p->ymax > 0) high = fmin(high, p->ymax);
-    double margin = high > low ? 0.05 * (high - low) : 0.1 * fabs(high) + 1e-9;
+    return drawn;
+}
+
+/* "200 k", so that a number of five and more digits is readable. */
+static void put_tic(FILE *f, double v)
+{
+    static const char *const prefix[] = { "", "k", "M", "G", "T", "P", "E" };
+    int k = 0;
+    if (v >= 1e4)
+        for (; k < 6 && v >= 999.5; k++) v /= 1000;
+    (void)fprintf(f, "'%.4g%s%s' ", v, k ? " " : "", prefix[k]);
+}
+
+/* Tics of a logarithmic axis: 1, 2, 5, 10 … over more than a decade, else equal steps. */
+static void put_log_tics(FILE *f, char axis, const extent *e)
+{
+    const double range = e->high / e->low;
+    bool first = true;
+    (void)fprintf(f, "set logscale %c\nset %ctics (", axis, axis);
+    if (range < 8) {
+        const double raw = (e->high - e->low) / 4, unit = pow(10, floor(log10(raw)));
+        const double step = unit * (raw / unit < 1.5 ? 1 : raw / unit < 3.5 ? 2 : raw / unit < 7.5 ? 5 : 10);
+        for (double v = ceil(e->low / step) * step; v <= e->high; v += step, first = false) {
+            (void)fputs(first ? "" : ", ", f);
+            put_tic(f, v);
+            (void)fprintf(f, "%.9g", v);
+        }
+    } else {
+        static const double digit[] = { 1, 2, 5 };
+        const int each = range < 300 ? 3 : 1, stride = range > 1e7 ? 2 : 1;
+        for (int d = (int)floor(log10(e->low)); d <= (int)ceil(log10(e->high)); d += stride)
+            for (int k = 0; k < each; k++) {
+                const double v = digit[k] * pow(10, d);
+                if (v < e->low || v > e->high) continue;
+                (void)fputs(first ? "" : ", ", f);
+                put_tic(f, v);
+                (void)fprintf(f, "%.9g", v);
+                first = false;
+            }
+    }
+    (void)fputs(")\n", f);
+}
+
+static void widen(extent *e, double margin)
+{
+    e->low /= margin;
+    e->high *= margin;
+}
+
+static void put_axes(FILE *f, const plot *p, extent x, extent y)
+{
+    if (p->logx) {
+        widen(&x, pow(x.high / x.low, 0.04) * 1.01);
+        put_log_tics(f, 'x', &x);
+    } else {
+        x.low = fmin(x.low, 0);
+        x.high = x.high > 0 ? x.high + 0.02 * (x.high - x.low) : 1;
+        (void)fputs("set xtics autofreq\n", f);
+    }
+    if (p->ymax > 0) y.high = fmin(y.high, p->ymax);
+    if (p->logy) {
+        widen(&y, pow(y.high / y.low, 0.06) * 1.005);
+        put_log_tics(f, 'y', &y);
+    } else {
+        const double margin = y.high > y.low ? 0.05 * (y.high - y.low) : 0.1 * fabs(y.high) + 1e-9;
+        y.low = p->from_zero ? 0 : y.low - margin;
+        y.high += margin;
+    }
+    (void)fprintf(f, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", x.low, x.high, y.low, y.high);
+}
+
+static const char *line_style(const plot_series *s)
+{
+    return s->style == PLOT_POINTS                         ? "points pt 7 ps 0.8"
+           : s->style == PLOT_THIN || s->dash || s->n > 60 ? "lines"
+                                                           : "linespoints pt 7 ps 0.45";
+}
+
+static bool write_script(FILE *f, const plot *p, const char *svg)
+{
+    extent x = { HUGE_VAL, -HUGE_VAL }, y = x;
+    if (write_data(f, p, &x, &y) == 0) return false;
     (void)fprintf(f,
                   "set terminal svg size %d,%d dynamic font 'inherit,15'\nset output '%s'\n"
                   "set border 3 lc rgb '#01021e'\nset tics nomirror out scale 0.5 textcolor rgb '#01021e'\n"
                   "set grid ytics lc rgb '#01021f' lw 1 dt 1\nset xlabel '%s' textcolor rgb '#01021e'\n"
-                  "set ylabel '%s' textcolor rgb '#01021e'\nset yrange [%.9g:%.9g]\nset xrange [0:%.9g]\n"
-                  "set rmargin 2\nset tmargin 0.6\nset xtics autofreq\nset format '%%g'\nunset key\nplot ",
-                  p->width, p->height, svg, p->xlabel, p->ylabel, p->from_zero ? 0 : low - margin, high + margin,
-                  right > 0 ? 1.02 * right : 1);
+                  "set ylabel '%s' textcolor rgb '#01021e'\nset rmargin 2\nset tmargin 0.6\nset format '%%g'\n"
+                  "unset key\n",
+                  p->width, p->height, svg, p->xlabel, p->ylabel);
+    put_axes(f, p, x, y);
+    (void)fputs("plot ", f);
     bool first = true;
     for (int k = 0; k < p->nseries; k++) { /* bands lie below all lines */
-        if (!p->series[k].low || !p->series[k].high) continue;
-        (void)fprintf(f, "%s$d%d using 1:3:4 with filledcurves fs transparent solid 0.2 noborder lc rgb '#0102%02x'",
-                      first ? "" : ", ", k, p->series[k].colour);
+        const plot_series *s = &p->series[k];
+        if (!s->low || !s->high) continue;
+        (void)fprintf(f, "%s$d%d using %s lc rgb '#0102%02x'", first ? "" : ", ", k,
+                      s->style == PLOT_POINTS ? "1:2:3:4 with yerrorbars pt 7 ps 0.1 lw 1.4"
+                                              : "1:3:4 with filledcurves fs transparent solid 0.2 noborder",
+                      (unsigned)s->colour);
         first = false;
     }
     for (int pass = 0; pass < 2; pass++) { /* thin lines lie below */
         for (int k = 0; k < p->nseries; k++) {
             const plot_series *s = &p->series[k];
-            if (s->thin == (pass > 0)) continue;
-            (void)fprintf(f, "%s$d%d using 1:2 with %s lc rgb '#0102%02x' lw %s", first ? "" : ", ", k,
-                          s->thin || s->n > 60 ? "lines" : "linespoints pt 7 ps 0.45", s->colour,
-                          s->thin ? "0.6" : "2.4");
+            if ((s->style == PLOT_THIN) == (pass > 0)) continue;
+            (void)fprintf(f, "%s$d%d using 1:2 with %s lc rgb '#0102%02x' lw %s", first ? "" : ", ", k, line_style(s),
+                          (unsigned)s->colour,
+                          s->style == PLOT_THIN ? "0.8"
+                          : s->dash             ? "1.8"
+                                                : "2.4");
+            put_dash(f, s->style == PLOT_POINTS ? 0 : s->dash);
             first = false;
         }
     }
@@ -149,9 +267,10 @@ static char *adapt(const char *svg, const char *title)
         if (!strncmp(s, "rgb(", 4) && sscanf(s, "rgb( %d , %d , %d )%n", &r, &g, &b, &used) == 3 && used && r == 1 &&
             g == 2) {
             char var[32];
-            n = b == AXIS   ? snprintf(var, sizeof var, "var(--axis)")
-                : b == GRID ? snprintf(var, sizeof var, "var(--grid)")
-                            : snprintf(var, sizeof var, "var(--c%d)", b);
+            n = b == PLOT_GREY  ? snprintf(var, sizeof var, "var(--axis)")
+                : b == PLOT_INK ? snprintf(var, sizeof var, "var(--fg)")
+                : b == GRID     ? snprintf(var, sizeof var, "var(--grid)")
+                                : snprintf(var, sizeof var, "var(--c%d)", b);
             append(&t, var, (size_t)n);
             s += used;
         } else if (!strncmp(s, " id=", 4) && (s[4] == '\'' || s[4] == '"')) {

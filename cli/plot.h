@@ -5,14 +5,21 @@
 
 #include <stdbool.h>
 
-enum { PLOT_MAX_SERIES = 8 };
+enum { PLOT_MAX_SERIES = 96, PLOT_COLOURS = 8, PLOT_INK = 29, PLOT_GREY = 30, PLOT_DASHES = 5 };
+
+typedef enum plot_style {
+    PLOT_LINE,  /* with points where they are few */
+    PLOT_THIN,  /* a light line below the others */
+    PLOT_POINTS /* points alone */
+} plot_style;
 
 typedef struct plot_series {
-    const double *x, *y;
+    const double *x, *y; /* numbers that are not finite break the line */
     int n;
-    int colour;               /* --cN */
-    bool thin;                /* a light line without points */
-    const double *low, *high; /* a band about the line; NULL: none */
+    int colour; /* --cN; PLOT_INK: that of text, PLOT_GREY: that of the axes */
+    plot_style style;
+    int dash;                 /* 0: none, 1 … PLOT_DASHES - 1: a pattern */
+    const double *low, *high; /* a band about a line, bars of points; NULL: none */
 } plot_series;
 
 typedef struct plot {
@@ -22,9 +29,12 @@ typedef struct plot {
     int nseries;
     double ymax;    /* cut above; 0: automatic */
     bool from_zero; /* the y axis starts at 0 */
+    bool logx, logy;
     int width, height;
 } plot;
 
+/* Lengths of a pattern's strokes and gaps, "8 4", for style attributes that match the lines. */
+const char *plot_dash(int pattern);
 /* @return the <svg> element (free), or NULL: no gnuplot, or nothing to draw */
 char *plot_svg(const plot *p);
 /* 1 when gnuplot runs here. */

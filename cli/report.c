@@ -1,6 +1,7 @@
 /* strata report: one self-contained HTML page about one or several runs. */
 #include "report.h"
 
+#include <string.h>
 #include <time.h>
 
 static void write_page(const report *p)
@@ -29,6 +30,7 @@ static void write_page(const report *p)
     report_table(p);
     report_equal(p);
     report_curves(p);
+    report_scaling(p);
     report_samples(p);
     report_models(p);
     report_configuration(p);
@@ -51,6 +53,10 @@ static int run_report(cli *c)
     const char *out = cli_text(c, "output");
     report p = { .c = c };
     if (!out) return cli_fail(CLI_USAGE, "report: -o FILE.html is needed");
+    const char *family;
+    for (int i = 0; (family = cli_repeated(c, "family", i)); i++)
+        if (!strchr(family, '=') || *family == '=')
+            return cli_fail(CLI_USAGE, "--family: '%s' is no NAME=PATTERN", family);
     int rc = cli_context(c, NULL, &ctx);
     if (!rc) rc = report_read(&p, ctx);
     cli_file file = { NULL, NULL, NULL };
@@ -69,6 +75,8 @@ static const cli_option options[] = {
     { "output", 'o', CLI_TEXT, "FILE", "the page; - for stdout", NULL, 0, 0 },
     { "title", 0, CLI_TEXT, "TEXT", "heading", "Training report", 0, 0 },
     { "note", 0, CLI_TEXT, "TEXT", "a paragraph below the heading; repeatable", NULL, 0, 0 },
+    { "family", 0, CLI_TEXT, "NAME=PATTERN",
+      "the runs whose paths match (mlr=*/mlr-*) are sizes of one family; repeatable", NULL, 0, 0 },
     { "prompt", 'p', CLI_TEXT, "TEXT", "text that the samples continue", "\n", 0, 0 },
     { "temperature", 't', CLI_NUM, "X", "of the samples", "0.8", 1e-3, 1e3 },
     { "seed", 0, CLI_INT, "N", "of the samples", "1", 0, 9e15 },

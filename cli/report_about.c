@@ -3,12 +3,6 @@
 
 #include <string.h>
 
-static void heading(const report *p, int k)
-{
-    report_dot(p->f, k);
-    report_text(p->f, p->model[k].name);
-}
-
 void report_models(const report *p)
 {
     (void)fputs("<h2>Models</h2>\n", p->f);
@@ -16,7 +10,7 @@ void report_models(const report *p)
         const report_model *g = &p->model[k];
         const char *spec = g->spec ? g->spec : report_config(g->run[0], "model.spec");
         (void)fputs("<h3>", p->f);
-        heading(p, k);
+        report_name(p, k);
         (void)fputs("</h3>\n<p class=\"spec\"><code>", p->f);
         report_text(p->f, spec ? spec : "unknown");
         (void)fputs("</code></p>\n", p->f);
@@ -38,7 +32,7 @@ void report_samples(const report *p)
         if (!s) continue;
         while (*s == '\n') s++;
         (void)fprintf(p->f, "<figure%s><figcaption>", p->models == 1 ? " class=\"wide\"" : "");
-        heading(p, k);
+        report_name(p, k);
         (void)fputs("</figcaption><pre class=\"sample\">", p->f);
         report_text(p->f, s);
         (void)fputs("</pre></figure>\n", p->f);
@@ -84,7 +78,7 @@ static void config_rows(const report *p, bool differing)
     for (int k = 0; k < columns; k++) {
         (void)fputs("<th>", p->f);
         if (differing)
-            heading(p, k);
+            report_name(p, k);
         else
             (void)fputs("value", p->f);
         (void)fputs("</th>", p->f);

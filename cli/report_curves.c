@@ -17,8 +17,7 @@ static void legend(const report *p)
     (void)fputs("<div class=\"legend\">", p->f);
     for (int k = 0; k < p->models; k++) {
         (void)fputs("<span>", p->f);
-        report_dot(p->f, k);
-        report_text(p->f, p->model[k].name);
+        report_name(p, k);
         if (p->model[k].n > 1) (void)fprintf(p->f, " <span class=\"soft\">%d seeds</span>", p->model[k].n);
         (void)fputs("</span>", p->f);
     }
@@ -154,7 +153,12 @@ static void figure(const report *p, const char *caption, report_curve c, amount 
     for (int k = 0; ok && k < p->models; k++) {
         band *b = &curve[k];
         if (!(ok = band_of(&p->model[k], c, a, unit, b))) break;
-        plot_series s = { .x = b->x, .y = b->mean, .n = b->n, .colour = k };
+        plot_series s = { .x = b->x,
+                          .y = b->mean,
+                          .n = b->n,
+                          .colour = p->model[k].colour,
+                          .style = p->model[k].minor ? PLOT_THIN : PLOT_LINE,
+                          .dash = p->model[k].ring ? 2 : 0 };
         if (p->model[k].n > 1) {
             s.low = b->low;
             s.high = b->high;

@@ -47,7 +47,8 @@ const char report_style[] =
     "0}\n"
     ".small{font-size:.86rem}code,pre,.mono{font-family:ui-monospace,'SF Mono',Menlo,Consolas,'DejaVu Sans Mono',"
     "monospace;font-size:.84em}\n"
-    ".dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.5em;vertical-align:-.03em}\n"
+    ".dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.5em;vertical-align:-.03em;"
+    "background:currentColor}.ring{background:none;border:.18em solid}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;margin:.2rem 0 .6rem;font-size:.92rem}\n"
     ".scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}\n"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.94rem}\n"
@@ -76,7 +77,14 @@ const char report_style[] =
     "--c1:#c8501e;--c2:#2b7d4f;--c3:#7b4bb3}body{font-size:10.5pt}main{max-width:none;padding:0}h2{margin-top:1.6rem}"
     "figure,.sample,tr{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}}\n";
 
-void report_dot(FILE *f, int model)
+void report_dot(FILE *f, int colour, bool ring)
 {
-    (void)fprintf(f, "<span class=\"dot\" style=\"background:var(--c%d)\"></span>", model);
+    (void)fprintf(f, "<span class=\"dot%s\" style=\"color:var(--c%d)\"></span>", ring ? " ring" : "", colour);
+}
+
+void report_name(const report *p, int k)
+{
+    const report_model *g = &p->model[k];
+    report_dot(p->f, g->colour, g->ring);
+    report_text(p->f, g->name);
 }

@@ -131,82 +131,6 @@ int report_points(const report_run *r, report_curve c, amount a, double *x, doub
     return n;
 }
 
-/* ---- grouping --------------------------------------------------------------------------------------------------- */
-static bool same_value(const report_run *a, const report_run *b, const char *key)
-{
-    const char *x = report_config(a, key), *y = report_config(b, key);
-    return x && y && !strcmp(x, y);
-}
-
-/* Does every key of a that matters, the seed apart, have the same value in b? Data are compared by their hashes. */
-static bool covers(const report_run *a, const report_run *b)
-{
-    for (int i = 0; i < a->nkeys; i++)
-        if (strchr(a->key[i], '.') && strcmp(a->key[i], "train.seed") != 0 && !is_bookkeeping(a->key[i]) &&
-            !same_value(a, b, a->key[i]))
-            return false;
-    return true;
-}
-
-/* Is r one more seed of the model? The same seed once more is not: it would pass for an independent run. */
-static bool belongs(const report_model *g, const report_run *r)
-{
-    if (!r->nkeys || strcmp(g->run[0]->task, r->task) != 0 || strcmp(g->run[0]->data, r->data) != 0) return false;
-    for (int i = 0; i < g->n; i++)
-        if (same_value(g->run[i], r, "train.seed")) return false;
-    return covers(g->run[0], r) && covers(r, g->run[0]);
-}
-
-/* ---- names ------------------------------------------------------------------------------------------------------ */
-/* The last part of the run's path. */
-static const char *last_part(const report_run *r, size_t *len)
-{
-    size_t n = strlen(r->path);
-    while (n > 1 && r->path[n - 1] == '/') n--;
-    size_t start = n;
-    while (start > 0 && r->path[start - 1] != '/') start--;
-    *len = n - start;
-    return r->path + start;
-}
-
-/* What the names of the runs begin with, without the word that numbers them: mlr of mlr-seed1 and mlr-seed2. */
-static size_t shared_part(const report_model *g)
-{
-    size_t n;
-    const char *a = last_part(g->run[0], &n);
-    for (int i = 1; i < g->n; i++) {
-        size_t m, k = 0;
-        const char *b = last_part(g->run[i], &m);
-        while (k < n && k < m && a[k] == b[k]) k++;
-        n = k;
-    }
-    static const char *const ends[] = { "seed", "-s", "_s", ".s", "-", "_", ".", "=" };
-    for (size_t e = 0; g->n > 1 && e < sizeof ends / sizeof *ends;) {
-        size_t len = strlen(ends[e]);
-        bool has = n > len && !strncmp(a + n - len, ends[e], len);
-        if (has) n -= len;
-        e = has ? 0 : e + 1;
-    }
-    return n;
-}
-
-/* A number is added where two models would share a name. */
-static void name_model(report_model *models, int k)
-{
-    size_t n;
-    report_model *g = &models[k];
-    const char *a = last_part(g->run[0], &n);
-    size_t shared = shared_part(g);
-    if (shared) n = shared;
-    (void)snprintf(g->name, sizeof g->name, "%.*s", (int)(n < 50 ? n : 50), a);
-    while (n && n <= 50 && isspace((unsigned char)g->name[n - 1])) g->name[--n] = 0;
-    for (int i = 0; i < k; i++) {
-        if (strcmp(models[i].name, g->name) != 0) continue;
-        size_t len = strlen(g->name);
-        (void)snprintf(g->name + len, sizeof g->name - len, " (%d)", k + 1);
-    }
-}
-
 /* ---- checkpoints ------------------------------------------------------------------------------------------------ */
 /* A short text from a best checkpoint; the seed is fixed, so two reports show the same. */
 static void draw_sample(report_model *g, const strata_model *m, const cli *c)
@@ -247,8 +171,8 @@ static void read_checkpoint(report_model *g, const cli *c, const strata_context 
             cli_note("strata: %s: no checkpoint to sample from: %s", path, strata_last_error());
             continue;
         }
-        g->cost.size = STRATA_INIT(strata_cost);
-        g->has_model = strata_model_cost(m, 0, &g->cost) == STRATA_OK;
+        g->has_model = true;
+        g->has_cost = strata_model_cost(m, 0, &g->cost) == STRATA_OK;
         free(g->spec);
         g->spec = copy(strata_model_spec(m), strlen(strata_model_spec(m)));
         draw_sample(g, m, c);
@@ -256,46 +180,64 @@ static void read_checkpoint(report_model *g, const cli *c, const strata_context 
     }
 }
 
+strata_config *report_load_config(const report_run *r, const strata_context *ctx)
+{
+    strata_config *c = NULL;
+    char *path = cli_join(r->path, "config.conf");
+    if (!path || strata_config_create(ctx, r->task, &c) != STRATA_OK || strata_config_load(c, path) != STRATA_OK) {
+        strata_config_destroy(c);
+        c = NULL;
+    }
+    free(path);
+    return c;
+}
+
+static void read_model(report_model *g, const cli *c, const strata_context *ctx)
+{
+    g->cost.size = STRATA_INIT(strata_cost);
+    read_checkpoint(g, c, ctx);
+    if (g->has_cost) return;
+    strata_config *cfg = report_load_config(g->run[0], ctx);
+    g->has_cost = cfg && strata_train_cost(ctx, cfg, &g->cost) == STRATA_OK;
+    strata_config_destroy(cfg);
+}
+
+static int read_run(report *p, report_run *r)
+{
+    int rc = read_metrics(r);
+    if (!rc) rc = read_config(r);
+    if (rc) return rc;
+    const report_run *first = &p->run[0];
+    p->numbers &= r->numbers;
+    if (strcmp(r->task, first->task) != 0)
+        p->apart = "tasks";
+    else if (*r->scored && *first->scored && strcmp(r->scored, first->scored) != 0 && !p->apart)
+        p->apart = "validation data";
+    return CLI_OK;
+}
+
 int report_read(report *p, const strata_context *ctx)
 {
     p->run = calloc(REPORT_RUNS, sizeof *p->run);
     p->model = calloc(REPORT_MODELS, sizeof *p->model);
-    if (!p->run || !p->model) return cli_fail(CLI_FAILED, "out of memory");
+    p->family = calloc(REPORT_MODELS, sizeof *p->family);
+    if (!p->run || !p->model || !p->family) return cli_fail(CLI_FAILED, "out of memory");
     if (p->c->nargs > REPORT_RUNS) return cli_fail(CLI_USAGE, "report: at most %d runs on a page", REPORT_RUNS);
-    p->numbers = p->one_task = true;
+    p->numbers = true;
     for (; p->runs < p->c->nargs; p->runs++) {
-        report_run *r = &p->run[p->runs];
-        r->path = p->c->arg[p->runs];
-        int rc = read_metrics(r);
-        if (!rc) rc = read_config(r);
-        if (rc) {
-            p->runs++; /* to be freed */
-            return rc;
-        }
-        p->numbers &= r->numbers;
-        const report_run *first = &p->run[0];
-        if (strcmp(r->task, first->task) != 0)
-            p->apart = "tasks";
-        else if (*r->scored && *first->scored && strcmp(r->scored, first->scored) != 0 && !p->apart)
-            p->apart = "validation data";
-        p->one_task = !p->apart;
-        int k = 0;
-        while (k < p->models && !belongs(&p->model[k], r)) k++;
-        if (k == REPORT_MODELS)
-            return cli_fail(CLI_USAGE,
-                            "report: at most %d models on a page (runs that differ only in train.seed are one)",
-                            REPORT_MODELS);
-        p->model[k].run[p->model[k].n++] = r;
-        if (k == p->models) p->models++;
+        p->run[p->runs].path = p->c->arg[p->runs];
+        int rc = read_run(p, &p->run[p->runs]);
+        if (rc) return rc;
     }
-    for (int k = 0; k < p->models; k++) {
-        name_model(p->model, k);
-        p->seeds |= p->model[k].n > 1;
-        read_checkpoint(&p->model[k], p->c, ctx);
-        for (int i = 0; i < p->model[k].n; i++)
-            p->run[p->model[k].run[i] - p->run].curve.still = p->model[k].has_model && p->model[k].cost.params == 0;
+    p->one_task = !p->apart;
+    int rc = report_group(p);
+    for (int k = 0; !rc && k < p->models; k++) {
+        report_model *g = &p->model[k];
+        read_model(g, p->c, ctx);
+        for (int i = 0; i < g->n; i++) p->run[g->run[i] - p->run].curve.still = g->has_cost && g->cost.params == 0;
     }
-    return CLI_OK;
+    if (!rc) report_name_families(p);
+    return rc;
 }
 
 void report_free(report *p)
@@ -315,5 +257,6 @@ void report_free(report *p)
         free(p->model[k].sample);
     }
     free(p->run);
+    free(p->family);
     free(p->model);
 }

@@ -134,8 +134,7 @@ static void put_loss(FILE *f, const sample *s, bool best)
 static void put_name(const report *p, int k)
 {
     (void)fputs("<tr><td>", p->f);
-    report_dot(p->f, k);
-    report_text(p->f, p->model[k].name);
+    report_name(p, k);
     (void)fputs("</td>", p->f);
     if (p->seeds) (void)fprintf(p->f, "<td>%d</td>", p->model[k].n);
 }
@@ -166,14 +165,14 @@ void report_table(const report *p)
         put_loss(p->f, &loss, k == best);
         if (bits) (void)fprintf(p->f, isfinite(loss.mean) ? "<td>%.4f</td>" : "<td>–</td>", loss.mean / log(2));
         put_loss(p->f, &training, false);
-        put_cell(p->f, g->has_model ? cli_si(b, (double)g->cost.params) : "–");
+        put_cell(p->f, g->has_cost ? cli_si(b, (double)g->cost.params) : "–");
         put_cell(p->f, cli_si(b, over_seeds(g, tokens).mean));
         put_cell(p->f, cli_si(b, over_seeds(g, flops).mean));
         put_cell(p->f, cli_duration(b, over_seeds(g, seconds).mean));
         put_cell(p->f, isfinite(speed) ? cli_si(b, speed) : "–");
-        put_cell(p->f, g->has_model ? cli_si(b, g->cost.flops_fwd + g->cost.flops_bwd) : "–");
+        put_cell(p->f, g->has_cost ? cli_si(b, g->cost.flops_fwd + g->cost.flops_bwd) : "–");
         (void)snprintf(b, sizeof b, "%.0f", g->cost.cache_bytes_per_token);
-        put_cell(p->f, g->has_model ? b : "–");
+        put_cell(p->f, g->has_cost ? b : "–");
         (void)fputs("</tr>\n", p->f);
     }
     (void)fprintf(

@@ -1,6 +1,7 @@
 #ifndef STATISTICS_H
 #define STATISTICS_H
-/* What a handful of runs says: means, spreads, and an interval for the difference of two means. Needs libc only. */
+/* What a handful of runs says: means, spreads, an interval for the difference of two means, readings at equal amounts,
+ * power laws. Needs libc only. */
 
 #include <stdbool.h>
 
@@ -43,5 +44,20 @@ double common_amount(const loss_curve *const *run, int n, amount a);
 /* Their losses where that much was spent; of runs whose curve does not hold the point there is none. `value`: room for
  * n numbers. */
 sample losses_at(const loss_curve *const *run, int n, amount a, double at, double *value);
+
+/* ---- power laws ------------------------------------------------------------------------------------------------- */
+/* y = floor + factor x^-exponent. Errors are standard errors, from what the points are off the curve with n - (number
+ * of parameters) degrees of freedom: noise of the points and a curve that is wrong both widen them. */
+typedef struct power_law {
+    double floor, factor, exponent;
+    double floor_error, exponent_error;
+    double t; /* Student's, for 95 % and these degrees of freedom: an interval is exponent -+ t exponent_error */
+} power_law;
+/* Without a floor: least squares through (log x, log y). false: fewer than three different x, or y <= 0. */
+bool fit_power(const double *x, const double *y, int n, power_law *out);
+/* With one: least squares of relative residuals; errors from the linearised curve. false: fewer than four different x,
+ * or no such curve is best (the points ask for a floor below 0, or for a logarithm, exponent 0). */
+bool fit_power_floor(const double *x, const double *y, int n, power_law *out);
+double power_at(const power_law *p, double x);
 
 #endif

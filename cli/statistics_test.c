@@ -138,5 +138,74 @@ static void equal_amounts(void)
     CHECK(losses_at(all + 2, 1, BY_TOKENS, 5, room).n == 0);
 }
 
+/* Points on the curve give it back, with no error left. */
+static void power_laws_exact(void)
+{
+    const double x[] = { 2e4, 1e5, 7e5, 4e6, 3e7 };
+    double y[5];
+    power_law p;
+    for (int i = 0; i < 5; i++) y[i] = 40 * pow(x[i], -0.21);
+    CHECK(fit_power(x, y, 5, &p));
+    near(p.exponent, 0.21, 1e-12, "exponent");
+    near(p.factor, 40, 1e-9, "factor");
+    CHECK(p.floor == 0 && p.exponent_error < 1e-12);
+    near(p.t, 3.182446, 6e-7, "three degrees of freedom");
+    for (int i = 0; i < 5; i++) y[i] = 0.9 + 40 * pow(x[i], -0.35);
+    CHECK(fit_power_floor(x, y, 5, &p));
+    near(p.exponent, 0.35, 1e-6, "exponent beside a floor"); /* a minimum is found to the root of eps */
+    near(p.floor, 0.9, 1e-6, "floor");
+    near(p.factor, 40, 1e-3, "factor");
+    near(p.t, 4.302653, 6e-7, "two degrees of freedom");
+    near(power_at(&p, 7e5), y[2], 1e-7, "curve");
+    CHECK(fit_power(x, y, 5, &p) && p.exponent_error > 1e-3); /* the wrong curve is off the points, and says so */
+}
+
+/* The slope's standard error as in any textbook: sqrt(RSS / (n - 2) / Sxx), here for logs 0, 1, 2 and y 0, 1, 0. */
+static void power_law_by_hand(void)
+{
+    const double e = exp(1.0), x[] = { 1, e, e * e }, y[] = { 1, e, 1 };
+    power_law p;
+    CHECK(fit_power(x, y, 3, &p));
+    near(p.exponent, 0, 1e-15, "slope");
+    near(p.factor, exp(1.0 / 3), 1e-14, "level");
+    near(p.exponent_error, sqrt(2.0 / 3 / 1 / 2), 1e-14, "standard error");
+}
+
+static void power_laws_refused(void)
+{
+    const double x[] = { 1, 2, 3, 4 }, y[] = { 4, 3, 2, 1 }, twice[] = { 1, 1, 2, 2 }, bad[] = { 1, 0, 2, 3 };
+    const double logs[] = { 9, 9 - log(2.0), 9 - log(3.0), 9 - log(4.0) };
+    power_law p;
+    CHECK(!fit_power(x, y, 2, &p) && !fit_power(twice, y, 4, &p) && !fit_power(x, bad, 4, &p));
+    CHECK(!fit_power_floor(x, y, 3, &p));    /* three points, three parameters */
+    CHECK(!fit_power_floor(x, y, 4, &p));    /* falls ever faster: no floor above 0 */
+    CHECK(!fit_power_floor(x, logs, 4, &p)); /* a logarithm has no floor */
+}
+
+/* Intervals hold the exponent in 95 % of the trials: exactly for noise in the logarithm, nearly with a floor. */
+static void power_law_coverage(void)
+{
+    enum { TRIALS = 4000 };
+    const double x[] = { 1e4, 3e4, 1e5, 3e5, 1e6, 3e6 };
+    uint64_t at = 1u << 30;
+    int plain = 0, floor = 0, careless = 0;
+    for (int t = 0; t < TRIALS; t++) {
+        double y[6], z[6];
+        power_law p;
+        for (int i = 0; i < 6; i++) {
+            const double noise = exp(0.01 * normal(at++));
+            y[i] = 5 * pow(x[i], -0.1) * noise;
+            z[i] = (0.5 + 30 * pow(x[i], -0.4)) * noise;
+        }
+        CHECK(fit_power(x, y, 4, &p));
+        plain += fabs(p.exponent - 0.1) <= p.t * p.exponent_error;
+        careless += fabs(p.exponent - 0.1) <= 1.96 * p.exponent_error;
+        floor += fit_power_floor(x, z, 6, &p) && fabs(p.exponent - 0.4) <= p.t * p.exponent_error;
+    }
+    const double sd = sqrt(0.05 * 0.95 * TRIALS);
+    CHECK(fabs(plain - 0.95 * TRIALS) < 4 * sd && careless < 0.95 * TRIALS - 4 * sd);
+    CHECK(fabs(floor - 0.95 * TRIALS) < 0.02 * TRIALS + 4 * sd);
+}
+
 TESTS(T(closed_forms), T(table), T(distribution_function), T(samples), T(welch_by_hand), T(coverage), T(curves),
-      T(equal_amounts))
+      T(equal_amounts), T(power_laws_exact), T(power_law_by_hand), T(power_laws_refused), T(power_law_coverage))

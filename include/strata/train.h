@@ -106,6 +106,12 @@ typedef struct strata_eval_result {
 STRATA_API strata_status strata_evaluate(const strata_context *ctx, const char *path, int32_t best,
                                          const char *const *data, int32_t ndata, strata_eval_result *out);
 
+/** What predictors without training are expected to reach on the task of a configuration, in closed form, under the
+ *  names of the curves that an evaluation measures them by ("ols_theory" of the task regression). Opens no data.
+ *  @param out [owned by the caller: strata_measures_destroy] NULL: the task has none  @return OK | E_SPEC | E_MEMORY */
+STRATA_API strata_status strata_task_references(const strata_context *ctx, const strata_config *c,
+                                                strata_measures **out);
+
 /* ---- metrics of a run ----------------------------------------------------------------------------------------------
  */
 typedef struct strata_metrics strata_metrics;
@@ -116,6 +122,10 @@ STRATA_API void strata_metrics_close(strata_metrics *m);
 STRATA_API int64_t strata_metrics_count(const strata_metrics *m);
 /** Row i; fields that the row lacks are NaN (or 0 for integers). */
 STRATA_API strata_status strata_metrics_at(const strata_metrics *m, int64_t i, strata_progress *row);
+/** What the task measured beside the loss at the last evaluation noted in DIR/metrics.jsonl; help is "".
+ *  @param out [owned by the caller: strata_measures_destroy] NULL: nothing was  @return OK | E_IO | E_FORMAT | E_MEMORY
+ */
+STRATA_API strata_status strata_metrics_measures(const char *dir, strata_measures **out);
 
 STRATA_END
 #endif

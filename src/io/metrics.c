@@ -30,6 +30,13 @@ static const struct field {
     { "tokens_per_s", offsetof(strata_progress, tokens_per_s), false },
 };
 
+bool sti_metrics_is_field(const char *name)
+{
+    for (size_t i = 0; i < STI_COUNT(fields); i++)
+        if (strcmp(fields[i].name, name) == 0) return true;
+    return false;
+}
+
 static double *real_of(strata_progress *row, const struct field *f)
 {
     return (double *)(void *)((char *)row + f->offset);

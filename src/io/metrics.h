@@ -16,6 +16,9 @@ strata_status sti_metrics_writer_open(const char *path, int64_t last, sti_metric
 strata_status sti_metrics_append(sti_metrics_writer *w, const strata_progress *row, const char *more);
 void sti_metrics_writer_close(sti_metrics_writer *w); /* accepts NULL */
 
+/* Is it one of the members of strata_progress, and no measure of a task? */
+bool sti_metrics_is_field(const char *name);
+
 /* Rows of a text; errors name the line, not the file. */
 strata_status sti_metrics_parse(const char *text, size_t bytes, strata_metrics **out);
 

@@ -108,6 +108,24 @@ strata_status strata_task_describe(const char *task, strata_task_info *info)
     return STRATA_OK;
 }
 
+strata_status strata_task_references(const strata_context *ctx, const strata_config *c, strata_measures **out)
+{
+    if (!out) return sti_fail(STRATA_E_INVALID, "strata_task_references: out is NULL");
+    *out = NULL;
+    if (!ctx || !c) return sti_fail(STRATA_E_INVALID, "strata_task_references: a NULL argument");
+    sti_task task;
+    STI_TRY(sti_task_create(ctx, c, &task));
+    strata_measures *m = NULL;
+    strata_status st = task.cls->references ? sti_measures_create(&m) : STRATA_OK;
+    if (m) st = task.cls->references(&task, m);
+    sti_task_destroy(&task);
+    if (st == STRATA_OK)
+        *out = m;
+    else
+        strata_measures_destroy(m);
+    return st;
+}
+
 static strata_status check_files(const sti_task *t, int32_t ndata)
 {
     if (ndata == 0 || !t->cls->no_files) return STRATA_OK;

@@ -8,7 +8,7 @@
 #include "core/spec.h"
 
 strata_status sti_measures_create(strata_measures **out);
-/* Append `count` values, copied. NaN: not known. name and help are borrowed for ever. */
+/* Append `count` values, copied. NaN: not known. name and help are borrowed for as long as the list lives. */
 strata_status sti_measures_add(strata_measures *m, const char *name, const char *help, int64_t count,
                                const double *value);
 /* "name":1.5,"curve":[1,2,null] without braces: members for a row of metrics. */

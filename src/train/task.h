@@ -63,6 +63,8 @@ typedef struct sti_task_class {
     void (*score_answer)(const sti_task *t, void *score, const sti_task_answer *a);
     strata_status (*score_measure)(const sti_task *t, const void *score, bool whole, strata_measures *m);
     void (*score_destroy)(void *score); /* accepts NULL */
+    /* Append what predictors without training are expected to reach; needs no data. NULL: nothing is known. */
+    strata_status (*references)(const sti_task *t, strata_measures *m);
     /* Generation: text to ids (at most `bytes` of them; E_INVALID where the task refuses the text), and back. NULL:
      * the task has no text. */
     strata_status (*encode)(const sti_task *t, const char *text, size_t bytes, int32_t *token, int64_t *n);

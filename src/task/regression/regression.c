@@ -173,30 +173,56 @@ static int64_t baseline_sequences(const regression *r)
     return most < (double)r->eval_sequences ? (int64_t)most : r->eval_sequences;
 }
 
+static const struct {
+    const char *name, *help, *theory;
+} base[STI_BASELINES] = {
+    [STI_BASE_ZERO] = { "zero", "predict 0", "zero_theory" },
+    [STI_BASE_OLS] = { "ols", "least squares, the shortest solution where there are many", "ols_theory" },
+    [STI_BASE_RIDGE] = { "ridge", "ridge regression", "ridge_theory" },
+    [STI_BASE_STEP] = { "step", "one gradient step of the best length", "step_theory" },
+};
+
+/* Without lambda, ridge is least squares. */
+static bool has_base(const regression *r, int k)
+{
+    return k != STI_BASE_RIDGE || r->ridge > 0;
+}
+
+/* Expected errors, (STI_BASELINES, points). */
+static void expect(const regression *r, double *theory)
+{
+    for (int64_t i = 0; i < r->problem.points; i++) {
+        double e[STI_BASELINES];
+        sti_regression_theory(&r->problem, r->ridge, i, e);
+        for (int k = 0; k < STI_BASELINES; k++) theory[k * r->problem.points + i] = e[k];
+    }
+}
+
+static strata_status references(const sti_task *t, strata_measures *m)
+{
+    const regression *r = t->data;
+    const int64_t n = r->problem.points;
+    double *theory = sti_heap(STI_BASELINES * (size_t)n * sizeof *theory);
+    strata_status st = theory ? STRATA_OK : sti_fail(STRATA_E_MEMORY, "out of memory");
+    if (st == STRATA_OK) expect(r, theory);
+    for (int k = 0; k < STI_BASELINES && st == STRATA_OK; k++)
+        if (has_base(r, k)) st = sti_measures_add(m, base[k].theory, base[k].help, n, theory + k * n);
+    sti_heap_free(theory);
+    return st;
+}
+
 static strata_status add_baselines(const sti_task *t, double *work, strata_measures *m)
 {
-    static const struct {
-        const char *name, *help, *theory;
-    } base[STI_BASELINES] = {
-        [STI_BASE_ZERO] = { "zero", "predict 0", "zero_theory" },
-        [STI_BASE_OLS] = { "ols", "least squares, the shortest solution where there are many", "ols_theory" },
-        [STI_BASE_RIDGE] = { "ridge", "ridge regression", "ridge_theory" },
-        [STI_BASE_STEP] = { "step", "one gradient step of the best length", "step_theory" },
-    };
     const regression *r = t->data;
     const sti_regression *p = &r->problem;
     const int64_t n = p->points, sequences = baseline_sequences(r);
     double *theory = work + STI_BASELINES * n;
     STI_TRY(sti_regression_baselines(t->ctx, p, r->ridge, r->eval_seed, sequences, work));
-    for (int64_t i = 0; i < n; i++) {
-        double e[STI_BASELINES];
-        sti_regression_theory(p, r->ridge, i, e);
-        for (int k = 0; k < STI_BASELINES; k++) theory[k * n + i] = e[k];
-    }
+    expect(r, theory);
     STI_TRY(sti_measures_add(m, "baseline_sequences", "sequences that the baselines are measured on", 1,
                              &(double){ (double)sequences }));
     for (int k = 0; k < STI_BASELINES; k++) {
-        if (k == STI_BASE_RIDGE && !(r->ridge > 0)) continue; /* the same as least squares */
+        if (!has_base(r, k)) continue;
         STI_TRY(sti_measures_add(m, base[k].name, base[k].help, n, work + k * n));
         STI_TRY(sti_measures_add(m, base[k].theory, "its expectation", n, theory + k * n));
     }
@@ -236,4 +262,5 @@ const sti_task_class sti_task_class_regression = {
     .score_answer = score_answer,
     .score_measure = score_measure,
     .score_destroy = score_destroy,
+    .references = references,
 };
