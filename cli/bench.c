@@ -146,7 +146,7 @@ typedef struct shares {
 static shares shares_of(const bench *b, const row *r)
 {
     const double work = b->bytes ? r->bytes : r->flops, of = ratio(work, r->t.possible);
-    const bool fits = b->bytes || b->device || b->dtype == STRATA_F32; /* the CPU's roof is f32's */
+    const bool fits = b->bytes || b->device || (b->dtype == STRATA_F32 && !b->rounds); /* the CPU's roof is f32's */
     const equivalent *e = r->base && r->base->work > 0 ? r->base : NULL;
     shares s = { ratio(of, b->bytes ? 0 : b->sgemm), fits ? of : (double)NAN, NAN, NAN };
     if (!e) return s;
@@ -187,6 +187,12 @@ static void cell(int width, int digits, double x)
         (void)printf(" %*.*f", width, digits, x);
     else
         (void)printf(" %*s", width, "");
+}
+
+const char *variant_of(const bench *b)
+{
+    const char *isa = strata_context_isa(b->ctx);
+    return b->rounds && !strcmp(isa, "amx") ? "amx bf16" : isa;
 }
 
 void print_row(bench *b, const row *r)
@@ -284,29 +290,43 @@ static const bench_kind kinds[] = {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
+/* --bf16 on the CPU: products of f32 arrays round their operands, and attention takes arrays of bf16. */
+static int round_operands(bench *b)
+{
+    b->plain = b->ctx;
+    b->ctx = NULL;
+    b->rounds = true;
+    const int rc = cli_context_with(b->c, NULL, "bf16", &b->ctx);
+    if (rc || !strcmp(strata_context_math(b->ctx), "bf16")) return rc;
+    return cli_fail(CLI_UNAVAILABLE, "bench: --bf16: no instructions for bf16 products here, and no --device cuda");
+}
+
 static int run_bench(cli *c)
 {
     bench b = { .c = c, .dtype = cli_flag(c, "f64") ? STRATA_F64 : STRATA_F32, .repeat = (int)cli_int(c, "repeat") };
-    if (cli_flag(c, "bf16")) b.dtype = STRATA_BF16;
+    const bool bf16 = cli_flag(c, "bf16");
     int k = 0;
     while (k < KINDS && strcmp(kinds[k].name, c->arg[0]) != 0) k++;
     if (k == KINDS)
         return cli_fail(CLI_USAGE, "bench: '%s' is none of attention, decode, operator, mixer, model", c->arg[0]);
     if (kinds[k].run == bench_model && b.dtype == STRATA_F64)
         return cli_fail(CLI_UNAVAILABLE, "bench: models are trained in f32 or bf16");
-    if (kinds[k].run == bench_mixer && b.dtype == STRATA_BF16)
-        return cli_fail(CLI_UNAVAILABLE, "bench: mixers alone compute in f32 or f64; bench model has bf16");
     int rc = CLI_OK;
     for (int i = 1; i < c->nargs && !rc; i++)
         rc = cli_status(strata_spec_check(kinds[k].family, c->arg[i]), CLI_ON_INPUT, NULL);
     if (!rc) rc = cli_context(c, NULL, &b.ctx);
     b.device = clock_only = !rc && strata_context_device(b.ctx) != STRATA_CPU;
-    if (!rc && b.dtype == STRATA_BF16 && !b.device) rc = cli_fail(CLI_UNAVAILABLE, "bench: --bf16 needs --device cuda");
+    if (!rc && bf16 && b.device && kinds[k].run == bench_mixer)
+        rc = cli_fail(CLI_UNAVAILABLE, "bench: mixers alone compute in f32 or f64 on a device; bench model has bf16");
+    if (!rc && bf16 && b.device) b.dtype = STRATA_BF16;
+    if (!rc && bf16 && !b.device) rc = round_operands(&b);
     if (!rc && kinds[k].run == bench_decode) rc = measure_read(&b);
     if (!rc && kinds[k].run != bench_decode) rc = measure_gemm(&b);
+    if (b.rounds && (kinds[k].run == bench_attention || kinds[k].run == bench_decode)) b.dtype = STRATA_BF16;
     for (int i = 1; i < c->nargs && !rc; i++) rc = kinds[k].run(&b, c->arg[i]);
     strata_free(b.ctx, b.memory);
     strata_context_destroy(b.ctx);
+    strata_context_destroy(b.plain);
     return rc;
 }
 
@@ -328,7 +348,8 @@ static const cli_option options[] = {
     { "repeat", 'r', CLI_INT, "N", "timed calls, of a model training steps; the median is printed", "9", 1,
       MAX_REPEAT },
     { "f64", 0, CLI_FLAG, NULL, "compute in f64 instead of f32 (not model)", NULL, 0, 0 },
-    { "bf16", 0, CLI_FLAG, NULL, "compute in bf16 (with --device cuda; not mixer)", NULL, 0, 0 },
+    { "bf16", 0, CLI_FLAG, NULL,
+      "compute in bf16; on the CPU attention takes arrays of bf16, products round operands of f32", NULL, 0, 0 },
     { "json", 0, CLI_FLAG, NULL, "one JSON object per measurement", NULL, 0, 0 },
     { NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0 },
 };
@@ -347,7 +368,8 @@ const cli_command cmd_bench = {
     "attention, a dense operator, or a standard softmax mixer; 'promised' is what the counts of FLOPs or bytes allow.\n"
     "On a GPU (--device cuda) all times are of the clock, over calls queued for some milliseconds; the roof is the\n"
     "8192^3 product of the same type, for decode a copy within the device's memory.\n"
-    "model: training steps on random tokens, and a table of time by kind of stage.",
+    "model: training steps on random tokens, and a table of time by kind of stage; with --bf16 on the CPU of f32 "
+    "first.",
     "strata bench attention \"score=mlr ranks=32,16,16\" --time 4096\n"
     "strata bench decode \"score=mlr ranks=16,16,16,16\" --heads 8 --kv-heads 2\n"
     "strata bench operator \"btt rank=2\" monarch --rows 4096 --cols 4096 --json\n"

@@ -8,6 +8,7 @@ enum { MAX_REPEAT = 101 };
 typedef struct bench {
     const cli *c;
     strata_context *ctx;
+    strata_context *plain; /* --bf16 on the CPU: the f32 context that ctx is compared with; else NULL */
     int32_t dtype;
     int repeat;
     double sgemm;     /* share of the roof that the matrix product reached in this run */
@@ -16,6 +17,7 @@ typedef struct bench {
     size_t slice;
     bool device; /* a GPU: times are of the clock, and the roof is the matrix product itself, or copying memory */
     double roof; /* of a device, measured first: FLOPs or bytes per second */
+    bool rounds; /* ctx rounds operands of f32 arrays to bf16: multiply-adds of f32 are no roof */
     bool header;
 } bench;
 
@@ -55,6 +57,7 @@ timing timing_of(samples *s);                            /* reorders them */
 void *numbers(const bench *b, int64_t count);            /* in [-1, 1), where ctx computes; strata_device_free */
 strata_tensor on_place(const bench *b, strata_tensor t); /* t, said to be where ctx computes */
 void print_row(bench *b, const row *r);
+const char *variant_of(const bench *b); /* what kernels of the context run on */
 
 int bench_attention(bench *b, const char *spec);
 int bench_decode(bench *b, const char *spec);

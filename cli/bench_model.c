@@ -128,7 +128,8 @@ static void print_kinds(const steps *s)
                  100 * rest / s->step.cpu_seconds);
 }
 
-int bench_model(bench *b, const char *spec)
+/* base: what it is compared with; empty, it is filled. */
+static int time_model(bench *b, const char *spec, equivalent *base)
 {
     strata_model_bench *m = NULL;
     gemm *g = NULL;
@@ -142,11 +143,26 @@ int bench_model(bench *b, const char *spec)
     strata_model_bench_destroy(m);
     if (st != STRATA_OK) return cli_status(st, CLI_ON_OUTPUT, NULL);
     b->sgemm = s.t.possible > 0 ? s.step.flops / s.t.possible / s.of_gemm : 0; /* so that the row says of_gemm */
-    print_row(b, &(row){ .what = spec, .variant = strata_context_isa(b->ctx), .t = s.t, .flops = s.step.flops });
+    print_row(b, &(row){ .what = spec, .variant = variant_of(b), .t = s.t, .flops = s.step.flops, .base = base });
+    if (base->work <= 0) *base = (equivalent){ s.t, s.step.flops };
     qsort(s.kind, (size_t)s.kinds, sizeof *s.kind, by_time);
     if (cli_flag(b->c, "json"))
         print_kinds_json(&s);
     else
         print_kinds(&s);
     return CLI_OK;
+}
+
+int bench_model(bench *b, const char *spec)
+{
+    equivalent base = { 0 };
+    if (b->plain) { /* f32 first */
+        bench f32 = *b;
+        f32.ctx = b->plain;
+        f32.rounds = false;
+        const int rc = time_model(&f32, spec, &base);
+        if (rc) return rc;
+        (void)printf("%s", cli_flag(b->c, "json") ? "" : "\n");
+    }
+    return time_model(b, spec, &base);
 }

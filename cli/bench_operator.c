@@ -68,9 +68,7 @@ static int time_operator(bench *b, const char *spec, int64_t rows, int64_t cols,
         s = measure(b, pass ? op_backward : op_forward, &j, &t);
         if (s != STRATA_OK) break;
         const double flops = strata_op_flops(j.op) * (double)count * (pass ? 2 : 1);
-        print_row(
-            b,
-            &(row){ .what = what, .variant = strata_context_isa(b->ctx), .t = t, .flops = flops, .base = &base[pass] });
+        print_row(b, &(row){ .what = what, .variant = variant_of(b), .t = t, .flops = flops, .base = &base[pass] });
         if (base[pass].work <= 0) base[pass] = (equivalent){ t, flops };
     }
     op_close(b, &j);
@@ -145,8 +143,8 @@ int measure_gemm(bench *b)
     }
     b->sgemm = t.possible > 0 ? flops / t.possible : 0;
     char what[64];
-    (void)snprintf(what, sizeof what, "%s matrix product %.0f^3", strata_dtype_name(b->dtype), n);
-    print_row(b, &(row){ .what = what, .variant = strata_context_isa(b->ctx), .t = t, .flops = flops });
+    (void)snprintf(what, sizeof what, "%s matrix product %.0f^3", b->rounds ? "bf16" : strata_dtype_name(b->dtype), n);
+    print_row(b, &(row){ .what = what, .variant = variant_of(b), .t = t, .flops = flops });
     return CLI_OK;
 }
 
@@ -196,9 +194,7 @@ static int time_mixer(bench *b, const char *spec, equivalent base[2])
         s = measure(b, pass ? mixer_backward : mixer_forward, &j, &tm);
         if (s != STRATA_OK) break;
         const double flops = strata_mixer_flops(j.m, batch, time, pass);
-        print_row(
-            b, &(row){
-                   .what = what, .variant = strata_context_isa(b->ctx), .t = tm, .flops = flops, .base = &base[pass] });
+        print_row(b, &(row){ .what = what, .variant = variant_of(b), .t = tm, .flops = flops, .base = &base[pass] });
         if (base[pass].work <= 0) base[pass] = (equivalent){ tm, flops };
     }
     strata_mixer_destroy(j.m);

@@ -87,6 +87,8 @@ int cli_status(strata_status s, cli_role role, const char *subject);
 /* ---- context --------------------------------------------------------------------------------------------------- */
 /* Context from the global options; isa NULL: the user's choice. @return exit code; *out NULL on failure */
 int cli_context(const cli *c, const char *isa, strata_context **out);
+/* The same with a value for --math. */
+int cli_context_with(const cli *c, const char *isa, const char *math, strata_context **out);
 
 /* Configuration of a task from --config, the model (NULL: none was given) and --set. @return exit code; *out NULL on
  * failure */

@@ -73,6 +73,11 @@ static void log_line(void *user, int32_t level, const char *text)
 
 int cli_context(const cli *c, const char *isa, strata_context **out)
 {
+    return cli_context_with(c, isa, cli_text(c, "math"), out);
+}
+
+int cli_context_with(const cli *c, const char *isa, const char *math, strata_context **out)
+{
     static const char *const levels[] = { "error", "warn", "info", "debug" };
     const char *level = cli_text(c, "log");
     for (int32_t i = 0; i < 4; i++)
@@ -80,8 +85,7 @@ int cli_context(const cli *c, const char *isa, strata_context **out)
     char spec[256];
     if (!isa) isa = cli_text(c, "isa");
     int n = snprintf(spec, sizeof spec, "device=%s threads=%s deterministic=%d math=%s%s%s", cli_text(c, "device"),
-                     cli_text(c, "threads"), cli_flag(c, "deterministic"), cli_text(c, "math"), isa ? " isa=" : "",
-                     isa ? isa : "");
+                     cli_text(c, "threads"), cli_flag(c, "deterministic"), math, isa ? " isa=" : "", isa ? isa : "");
     *out = NULL;
     if (n < 0 || (size_t)n >= sizeof spec) return cli_fail(CLI_USAGE, "--device: name too long");
     strata_context_config cfg = { STRATA_INIT(strata_context_config), NULL, log_line, NULL };

@@ -32,7 +32,7 @@ typedef struct strata_kind_time {
 
 /** Plan and initialise a model as strata_train would.
  *  @param spec "decoder layers=6 …"  @param vocab 0: 96  @param batch sequences of a step, 0: 8
- *  @param dtype 0: STRATA_F32; STRATA_BF16 with device=cuda
+ *  @param dtype 0: STRATA_F32; STRATA_BF16, on the CPU f32 arrays and products of operands rounded to bf16
  *  @return OK | E_SPEC | E_SHAPE | E_MEMORY | E_UNSUPPORTED */
 STRATA_API strata_status strata_model_bench_create(const strata_context *ctx, const char *spec, int64_t vocab,
                                                    int64_t batch, int32_t dtype, strata_model_bench **out);

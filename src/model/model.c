@@ -107,15 +107,27 @@ int64_t sti_model_vocab(const sti_spec *s)
     return 96;
 }
 
+/* bf16 on the CPU: f32 arrays, and products whose operands are rounded. */
+static strata_status make_graph(const strata_context *ctx, const sti_model_size *size, int64_t time, sti_model_plan *p)
+{
+    const int64_t batch = size->batch ? size->batch : 1, chunk = size->train || !size->chunk ? time : size->chunk;
+    const double base_width = size->base_width > 0 ? size->base_width : 768;
+    const int32_t dtype = size->dtype ? size->dtype : STRATA_F32;
+    if (dtype != STRATA_BF16 || sti_on_device(ctx))
+        return sti_graph_create(ctx, dtype, batch, time, chunk, size->train, base_width, &p->graph);
+    strata_context *rounding = NULL;
+    STI_TRY(sti_context_with_math(ctx, STI_MATH_BF16, &rounding));
+    strata_status st = sti_graph_create(rounding, STRATA_F32, batch, time, chunk, size->train, base_width, &p->graph);
+    strata_context_destroy(rounding);
+    return st;
+}
+
 static strata_status plan_fill(const strata_context *ctx, const sti_model_size *size, sti_values *v, sti_model_plan *p)
 {
     STI_TRY(settle_ports(p, size, v));
     if (size->context && !sti_value_given(v, "context")) STI_TRY(set_int(v, "context", size->context));
     p->context = sti_value_int(v, "context");
-    int64_t batch = size->batch ? size->batch : 1, time = size->time ? size->time : p->context;
-    int64_t chunk = size->train || !size->chunk ? time : size->chunk;
-    STI_TRY(sti_graph_create(ctx, size->dtype ? size->dtype : STRATA_F32, batch, time, chunk, size->train,
-                             size->base_width > 0 ? size->base_width : 768, &p->graph));
+    STI_TRY(make_graph(ctx, size, size->time ? size->time : p->context, p));
     STI_TRY(p->cls->build(p, v));
     sti_graph_output(p->graph, size->train ? p->loss : p->logits);
     return sti_graph_finish(p->graph);

@@ -35,7 +35,7 @@ const sti_model_class *sti_model_class_at(int32_t i);
 const sti_model_class *sti_model_class_find(const char *kind); /* NULL: unknown */
 
 typedef struct sti_model_size { /* every 0 is a default */
-    int32_t dtype;              /* 0: F32 */
+    int32_t dtype;              /* 0: F32; BF16 on the CPU: an F32 graph, products of operands rounded to bf16 */
     int32_t train;              /* 1: with loss and backward */
     int64_t batch;              /* 0: 1 */
     int64_t time;               /* largest run, and the cache capacity in inference; 0: the model's context */

@@ -72,6 +72,8 @@ strata_status sti_trainer_create(const strata_context *ctx, const char *spec, in
         sti_trainer_destroy(t);
         return st;
     }
+    if (s.dtype == STRATA_BF16 && !sti_on_device(ctx) && !sti_rounds(t->plan->graph->ctx))
+        sti_log(ctx, STRATA_LOG_WARN, "bf16: this processor has no instructions for it; products stay f32");
     strata_cost c = { .size = STRATA_INIT(strata_cost) };
     sti_model_cost(t->plan, 1, t->plan->graph->time, &c);
     t->flops_token = c.flops_fwd + c.flops_bwd;
