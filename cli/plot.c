@@ -172,7 +172,7 @@ static void put_axes(FILE *f, const plot *p, extent x, extent y)
 static const char *line_style(const plot_series *s)
 {
     return s->style == PLOT_POINTS                         ? "points pt 7 ps 0.8"
-           : s->style == PLOT_THIN || s->dash || s->n > 60 ? "lines"
+           : s->style != PLOT_LINE || s->dash || s->n > 60 ? "lines"
                                                            : "linespoints pt 7 ps 0.45";
 }
 

@@ -9,6 +9,7 @@ enum { PLOT_MAX_SERIES = 96, PLOT_COLOURS = 8, PLOT_INK = 29, PLOT_GREY = 30, PL
 
 typedef enum plot_style {
     PLOT_LINE,  /* with points where they are few */
+    PLOT_PLAIN, /* without */
     PLOT_THIN,  /* a light line below the others */
     PLOT_POINTS /* points alone */
 } plot_style;

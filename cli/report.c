@@ -31,6 +31,9 @@ static void write_page(const report *p)
     report_equal(p);
     report_curves(p);
     report_scaling(p);
+    report_measures(p);
+    report_context_errors(p);
+    report_forecasts(p);
     report_samples(p);
     report_models(p);
     report_configuration(p);
@@ -58,7 +61,8 @@ static int run_report(cli *c)
         if (!strchr(family, '=') || *family == '=')
             return cli_fail(CLI_USAGE, "--family: '%s' is no NAME=PATTERN", family);
     int rc = cli_context(c, NULL, &ctx);
-    if (!rc) rc = report_read(&p, ctx);
+    p.ctx = ctx;
+    if (!rc) rc = report_read(&p);
     cli_file file = { NULL, NULL, NULL };
     if (!rc) rc = cli_file_open(&file, out);
     if (!rc) {

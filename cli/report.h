@@ -15,6 +15,7 @@ typedef struct report_run {
     strata_progress last; /* the last row, with the last values of what it lacks */
     double best;          /* least validation loss; NaN: never measured */
     loss_curve curve;     /* of validation. owned */
+    char *file;           /* the first data file, NULL when the run does not say. owned */
     char *data;           /* hashes of its files, in order; "" when the run does not say. owned */
     char *scored;         /* the same of the files that validation losses are of. owned */
     char *key[REPORT_KEYS], *value[REPORT_KEYS];
@@ -48,6 +49,7 @@ typedef struct report_family {
 typedef struct report {
     FILE *f;
     const cli *c;
+    const strata_context *ctx;
     report_run *run; /* owned: [REPORT_RUNS] */
     int runs;
     report_model *model; /* owned: [REPORT_MODELS] */
@@ -64,7 +66,7 @@ typedef struct report {
 const char *report_unit(const report *p);
 
 /* Read the runs named on the command line, group them, draw samples. @return exit code; report_free either way */
-int report_read(report *p, const strata_context *ctx);
+int report_read(report *p);
 void report_free(report *p);
 /* The run's configuration (strata_config_destroy), NULL where it cannot be read. */
 strata_config *report_load_config(const report_run *r, const strata_context *ctx);
@@ -87,6 +89,8 @@ void report_text(FILE *f, const char *s);
 void report_dot(FILE *f, int colour, bool ring);
 /* The dot and the name of model k. */
 void report_name(const report *p, int k);
+/* Dots and names of the models shown (NULL: of all, with their seeds). */
+void report_legend(const report *p, const bool *shown);
 
 /* ---- the parts of the page -------------------------------------------------------------------------------------- */
 void report_lead(const report *p);
@@ -94,6 +98,9 @@ void report_table(const report *p);
 void report_equal(const report *p); /* losses at equal tokens, compute and time */
 void report_curves(const report *p);
 void report_scaling(const report *p);
+void report_measures(const report *p);       /* of the tasks */
+void report_context_errors(const report *p); /* of the task regression */
+void report_forecasts(const report *p);      /* of the task forecast */
 void report_samples(const report *p);
 void report_models(const report *p);
 void report_configuration(const report *p);

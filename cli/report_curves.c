@@ -12,13 +12,14 @@ typedef struct band { /* of a model: the mean over its seeds, their least and la
     double x[CURVE + 2], mean[CURVE + 2], low[CURVE + 2], high[CURVE + 2];
 } band;
 
-static void legend(const report *p)
+void report_legend(const report *p, const bool *shown)
 {
     (void)fputs("<div class=\"legend\">", p->f);
     for (int k = 0; k < p->models; k++) {
+        if (shown && !shown[k]) continue;
         (void)fputs("<span>", p->f);
         report_name(p, k);
-        if (p->model[k].n > 1) (void)fprintf(p->f, " <span class=\"soft\">%d seeds</span>", p->model[k].n);
+        if (!shown && p->model[k].n > 1) (void)fprintf(p->f, " <span class=\"soft\">%d seeds</span>", p->model[k].n);
         (void)fputs("</span>", p->f);
     }
     (void)fputs("</div>\n", p->f);
@@ -188,7 +189,7 @@ void report_curves(const report *p)
         cli_note("strata: gnuplot not found: the page has no pictures");
         return;
     }
-    legend(p);
+    report_legend(p, NULL);
     if (p->seeds)
         (void)fputs(
             "<p class=\"small soft\">A line is the mean over the seeds of a model, its band goes from the least "

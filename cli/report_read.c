@@ -50,6 +50,8 @@ static bool read_data(report_run *r, const char *line)
     const char *name = strchr(line + 2, ' ') + path, *slash = strrchr(name, '/');
     if (slash && slash[1] != '\n') name = slash + 1;
     const int n = (int)strcspn(name, "\n");
+    if (!r->file && !(r->file = copy(strchr(line + 2, ' ') + path, strcspn(strchr(line + 2, ' ') + path, "\n"))))
+        return false;
     (void)snprintf(text, sizeof text, "%.*s, %llu bytes, %.8s…", n < 400 ? n : 400, name, bytes, hash);
     add_key(r, validation ? "validation" : "data", validation ? 10 : 4, text, strlen(text));
     return extend(&r->data, line[2] == 'v' ? "validation" : "data") && extend(&r->data, hash) &&
@@ -216,7 +218,7 @@ static int read_run(report *p, report_run *r)
     return CLI_OK;
 }
 
-int report_read(report *p, const strata_context *ctx)
+int report_read(report *p)
 {
     p->run = calloc(REPORT_RUNS, sizeof *p->run);
     p->model = calloc(REPORT_MODELS, sizeof *p->model);
@@ -233,7 +235,7 @@ int report_read(report *p, const strata_context *ctx)
     int rc = report_group(p);
     for (int k = 0; !rc && k < p->models; k++) {
         report_model *g = &p->model[k];
-        read_model(g, p->c, ctx);
+        read_model(g, p->c, p->ctx);
         for (int i = 0; i < g->n; i++) p->run[g->run[i] - p->run].curve.still = g->has_cost && g->cost.params == 0;
     }
     if (!rc) report_name_families(p);
@@ -248,6 +250,7 @@ void report_free(report *p)
             free(p->run[i].value[k]);
         }
         free(p->run[i].row);
+        free(p->run[i].file);
         free(p->run[i].data);
         free(p->run[i].scored);
         loss_curve_free(&p->run[i].curve);

@@ -239,3 +239,78 @@ void report_equal(const report *p)
                                      "a reading is worse than what a shorter run would reach.",
                   p->seeds ? seeds_caption : "");
 }
+
+/* ---- measures --------------------------------------------------------------------------------------------------- */
+enum { MEASURES = 12 };
+
+typedef struct measured { /* of a model */
+    int n;
+    char name[MEASURES][32];
+    sample value[MEASURES];
+} measured;
+
+static int measure_index(measured *m, const char *name)
+{
+    for (int i = 0; i < m->n; i++)
+        if (!strcmp(m->name[i], name)) return i;
+    if (m->n == MEASURES || strlen(name) >= sizeof m->name[0]) return -1;
+    (void)snprintf(m->name[m->n], sizeof m->name[0], "%s", name);
+    return m->n++;
+}
+
+/* Single numbers at the last evaluation of the runs. */
+static bool read_measures(const report_model *g, measured *out)
+{
+    double *value = calloc((size_t)g->n * MEASURES, sizeof *value);
+    int count[MEASURES] = { 0 };
+    out->n = 0;
+    for (int s = 0; value && s < g->n; s++) {
+        strata_measures *m = NULL;
+        if (strata_metrics_measures(g->run[s]->path, &m) != STRATA_OK) continue;
+        for (int32_t i = 0; i < strata_measures_count(m); i++) {
+            strata_measure x;
+            if (strata_measures_at(m, i, &x) != STRATA_OK || x.count != 1 || !isfinite(x.value[0])) continue;
+            const int k = measure_index(out, x.name);
+            if (k >= 0) value[(ptrdiff_t)k * g->n + count[k]++] = x.value[0];
+        }
+        strata_measures_destroy(m);
+    }
+    for (int k = 0; value && k < out->n; k++) out->value[k] = sample_of(value + (ptrdiff_t)k * g->n, count[k]);
+    free(value);
+    return out->n > 0;
+}
+
+void report_measures(const report *p)
+{
+    measured all = { .n = 0 }, *of = calloc((size_t)p->models, sizeof *of);
+    for (int k = 0; of && k < p->models; k++)
+        for (int i = 0; read_measures(&p->model[k], &of[k]) && i < of[k].n; i++)
+            (void)measure_index(&all, of[k].name[i]);
+    if (all.n) {
+        (void)fputs("<h2>What the tasks measure</h2>\n<div class=\"scroll\"><table>\n<tr><th>last evaluation</th>",
+                    p->f);
+        if (p->seeds) (void)fputs("<th>seeds</th>", p->f);
+        for (int i = 0; i < all.n; i++) {
+            (void)fputs("<th>", p->f);
+            report_text(p->f, all.name[i]);
+            (void)fputs("</th>", p->f);
+        }
+        (void)fputs("</tr>\n", p->f);
+        for (int k = 0; k < p->models; k++) {
+            put_name(p, k);
+            for (int i = 0; i < all.n; i++) {
+                static const sample none = { 0, (double)NAN, (double)NAN, (double)NAN, (double)NAN };
+                int at = -1;
+                for (int j = 0; j < of[k].n; j++)
+                    if (!strcmp(of[k].name[j], all.name[i])) at = j;
+                put_loss(p->f, at < 0 ? &none : &of[k].value[at], false);
+            }
+            (void)fputs("</tr>\n", p->f);
+        }
+        (void)fprintf(p->f,
+                      "</table></div>\n<p class=\"small soft\">On the validation data%s; <code>strata eval</code> "
+                      "measures a checkpoint on the test data.</p>\n",
+                      p->seeds ? ", means over the seeds ± their standard deviation" : "");
+    }
+    free(of);
+}

@@ -19,6 +19,7 @@ cp -r b-seed1 again
 rows() { sed -n '1,/<\/table>/p' "$1" | sed -n 's,^<tr><td><span[^>]*></span>\([^<]*\)</td><td>\([^<]*\)</td>.*,\1: \2,p'; }
 strata report a-seed1 b-seed1 a-seed2 b-seed2 -o r.html || echo "report: $?"
 grep -o '[0-9]* runs of [0-9]* models' r.html
+well_formed r.html
 rows r.html
 grep -c '^<tr>.*<small>±&nbsp;[0-9.]*</small>' r.html
 grep -o 'in the mean of 2 seeds' r.html

@@ -24,6 +24,7 @@ fits() {
 }
 strata report std-w*seed* win-* std-w16-slow alone other -o r.html || echo "report: $?"
 grep -o '[0-9]* runs of [0-9]* models' r.html
+well_formed r.html
 fits r.html | sed "s,<td>none<.td>,,g" | cut -d" " -f1-3
 grep -o 'win has [^<]*' r.html
 grep -o 'of several learning rates' r.html
