@@ -16,6 +16,22 @@ static const sti_attention_kernel *const variants[] = { /* best first; `ref` onl
                                                         sti_attention_c, sti_attention_ref
 };
 
+static const sti_attention_kernel *const narrow_variants[] = { /* products of bf16, best first */
+#if STRATA_HAVE_AMX
+                                                               &sti_attention_amx,
+#endif
+#if STRATA_HAVE_AVX512BF16
+                                                               &sti_attention_avx512bf16,
+#endif
+                                                               NULL
+};
+
+/* Sizes that the two softmaxes of a plan do not share are left to the f32 kernels. */
+static bool narrow_fits(const sti_attention_plan *p)
+{
+    return p->shape.parts == 1 || (p->shape.part[0].levels == 1 && p->shape.part[1].levels == 1);
+}
+
 int sti_attention_threads(const sti_attention_plan *p)
 {
 #if STRATA_HAVE_OPENMP
@@ -81,7 +97,12 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
     size_t v = 0;
     while (v + 1 < STI_COUNT(variants) && (ctx->isa == STI_ISA_REF || variants[v][0].isa > ctx->isa)) v++;
     p->kernel = &variants[v][dtype == STRATA_F64];
-    p->work = sti_round_up(p->kernel->work(p), STI_ALIGN);
+    p->work = p->kernel->work(p);
+    const bool narrow = p->half || (dtype == STRATA_F32 && sti_rounds(ctx));
+    for (size_t i = 0; narrow && narrow_fits(p) && !p->narrow && narrow_variants[i]; i++)
+        if (narrow_variants[i]->isa <= ctx->isa) p->narrow = narrow_variants[i];
+    if (p->narrow) p->work = STI_MAX(p->work, p->narrow->work(p));
+    p->work = sti_round_up(p->work, STI_ALIGN);
     *out = p;
     return STRATA_OK;
 }
@@ -111,17 +132,17 @@ size_t sti_attention_work(const sti_attention_plan *p)
 
 const char *sti_attention_variant_name(const sti_attention_plan *p)
 {
-    return p->kernel->name;
+    return p->narrow ? p->narrow->name : p->kernel->name;
 }
 
 void sti_attention_forward(const sti_attention_plan *p, const sti_attention_call *c)
 {
-    p->kernel->forward(p, c);
+    (p->narrow ? p->narrow : p->kernel)->forward(p, c);
 }
 
 void sti_attention_backward(const sti_attention_plan *p, const sti_attention_call *c)
 {
-    p->kernel->backward(p, c);
+    (p->narrow ? p->narrow : p->kernel)->backward(p, c);
 }
 
 sti_attention_cost sti_attention_count(const sti_attention_shape *s, int64_t batch, int64_t q_time, int64_t k_time,

@@ -239,15 +239,14 @@ static int64_t count_bad(const strata_tensor *t, const double *want, const doubl
     return bad;
 }
 
-/* |x - want| <= 8 eps sqrt(k) scale, of f32 for bf16 arrays, whose own rounding adds 2^-9 for every result and, in the
- * gradients, 2^-9 for the o that delta was computed from (the sum of two softmaxes is rounded twice): 2^-8 scale. And
+/* |x - want| <= 8 eps sqrt(k) scale, of f32 for bf16 arrays, and 2^-8 scale for every rounding to bf16 on the way. And
  * an error of 100 times that at the middle element is seen. */
-static void compare(const char *what, const char *name, const array *a, const double *want, const double *scale,
-                    int64_t k)
+static void compare_rounded(const char *what, const char *name, const array *a, const double *want, const double *scale,
+                            int64_t k, int roundings)
 {
     int64_t n = strata_tensor_count(&a->t), middle = n / 2;
     double unit = 8 * (a->t.dtype == STRATA_F64 ? DBL_EPSILON : (double)FLT_EPSILON) * sqrt((double)k);
-    if (a->t.dtype == STRATA_BF16) unit += 1.0 / 256;
+    unit += roundings / 256.0;
     int64_t bad = count_bad(&a->t, want, scale, unit, -1);
     if (bad)
         FAIL("%s: %lld of %lld elements of %s are off, worst %g bounds", what, (long long)bad, (long long)n, name,
@@ -256,6 +255,13 @@ static void compare(const char *what, const char *name, const array *a, const do
     if (isfinite(want[middle]) && scale[middle] > 0 && count_bad(&a->t, want, scale, unit, middle) == 0)
         FAIL("%s: a planted error in %s was not seen", what, name);
     check_spare(a, what);
+}
+
+/* A result of bf16 is rounded once; the o that delta was computed from loses less. */
+static void compare(const char *what, const char *name, const array *a, const double *want, const double *scale,
+                    int64_t k)
+{
+    compare_rounded(what, name, a, want, scale, k, a->t.dtype == STRATA_BF16);
 }
 
 /* Standard normal numbers that f32 holds. */
@@ -267,6 +273,27 @@ static double *normal(int64_t n, uint64_t stream, double std)
 }
 
 static const char *const isas[] = { "ref", "c", "avx2", "avx512" };
+static const char *const narrow_isas[] = { "c", "avx2", "avx512", "avx512bf16", "amx" }; /* that take bf16 */
+
+typedef struct kind { /* of a plan: products of bf16 read arrays of either type */
+    const char *isa, *math;
+    int dtype;
+} kind;
+static const kind kinds[] = {
+    { "ref", "f32", STRATA_F32 },         { "c", "f32", STRATA_F32 },    { "avx2", "f32", STRATA_F32 },
+    { "avx512", "f32", STRATA_F32 },      { "c", "f32", STRATA_BF16 },   { "avx512bf16", "f32", STRATA_BF16 },
+    { "avx512bf16", "bf16", STRATA_F32 }, { "amx", "f32", STRATA_BF16 }, { "amx", "bf16", STRATA_F32 },
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static strata_context *context_of(const kind *k, int threads, int deterministic)
+{
+    char text[128];
+    strata_context *ctx = NULL;
+    snprintf(text, sizeof text, "isa=%s threads=%d deterministic=%d math=%s", k->isa, threads, deterministic, k->math);
+    CHECK_OK(strata_context_create(text, NULL, &ctx));
+    return ctx;
+}
 
 static strata_context *context(const char *isa, int threads, int deterministic)
 {
@@ -275,6 +302,17 @@ static strata_context *context(const char *isa, int threads, int deterministic)
     snprintf(text, sizeof text, "isa=%s threads=%d deterministic=%d", isa, threads, deterministic);
     CHECK_OK(strata_context_create(text, NULL, &ctx));
     return ctx;
+}
+
+/* This machine has it and this build its variants. */
+static int available(const char *isa)
+{
+    if (!STRATA_HAVE_AMX && strcmp(isa, "amx") == 0) return 0;
+    if (!STRATA_HAVE_AVX512BF16 && strcmp(isa, "avx512bf16") == 0) return 0;
+    strata_context *ctx = context(isa, 1, 0);
+    int same = strcmp(strata_context_isa(ctx), isa) == 0;
+    strata_context_destroy(ctx);
+    return same;
 }
 
 typedef struct tensors {
@@ -362,6 +400,40 @@ static void round_to_bf16(double *x, int64_t n) /* to 8 significant bits: what e
     }
 }
 
+static int of_bf16_products(const kind *k)
+{
+    const int instructions = strcmp(k->isa, "avx512bf16") == 0 || strcmp(k->isa, "amx") == 0;
+    return instructions && (k->dtype == STRATA_BF16 || strcmp(k->math, "bf16") == 0);
+}
+
+static void variant_against_oracle(const scoring *s, const sizes *z, const inputs *x, const results *r, const kind *n,
+                                   int deterministic)
+{
+    const char *isa = n->isa;
+    const int dtype = n->dtype;
+    const int64_t k = z->tk + s->d_qk + (int64_t)s->d_v + (int64_t)z->tq * z->heads / z->kv_heads;
+    char what[256];
+    if (!available(isa)) return; /* counted by every_variant_is_there */
+    strata_context *ctx = context_of(n, 1, deterministic);
+    strata_attention *a = plan(ctx, s, z, dtype);
+    tensors y = tensors_make(s, z, dtype, (z->tq + deterministic) % 2 ? PLAIN : TIME_MAJOR, x);
+    snprintf(what, sizeof what, "%s, tq %d tk %d at %lld %lld, %s %s deterministic=%d", s->spec, z->tq, z->tk,
+             (long long)z->q_pos, (long long)z->k_pos, isa, strata_dtype_name(dtype), deterministic);
+    CHECK_STR(strata_attention_variant(a), isa);
+    run(a, &y, NULL);
+    /* Products of bf16 also round weights and, where levels' scales differ, q (counted in `scale` by the size of a
+     * score): outputs twice; delta carries that of o, and gradients of scores are rounded too: four times. */
+    const int once = dtype == STRATA_BF16, more = of_bf16_products(n);
+    compare_rounded(what, "o", &y.o, r->o, r->so, k, once + more);
+    compare_rounded(what, "lse", &y.lse, r->lse, r->slse, k, more);
+    compare_rounded(what, "dq", &y.dq, r->dq, r->sdq, k, once + 3 * more);
+    compare_rounded(what, "dk", &y.dk, r->dk, r->sdk, k, once + 3 * more);
+    compare_rounded(what, "dv", &y.dv, r->dv, r->sdv, k, once + more);
+    tensors_free(&y);
+    strata_attention_destroy(a);
+    strata_context_destroy(ctx);
+}
+
 static void against_oracle(const scoring *s, const sizes *z)
 {
     inputs x = draw(s, z, 10);
@@ -371,31 +443,15 @@ static void against_oracle(const scoring *s, const sizes *z)
     round_to_bf16(x.v, nk * s->d_v);
     round_to_bf16(x.dout, nq * s->d_v);
     results r = oracle(s, z, x.q, x.k, x.v, x.dout);
-    int64_t k = z->tk + s->d_qk + (int64_t)s->d_v + (int64_t)z->tq * z->heads / z->kv_heads;
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-        for (int n = 0; n < 5; n++) { /* few heads: backward takes one pass, or two when deterministic */
-            int dtype = n == 4 ? STRATA_BF16 : n % 2 ? STRATA_F64 : STRATA_F32, deterministic = n / 2 == 1;
-            char what[256];
-            strata_context *ctx = context(isas[i], 1, deterministic);
-            int fell_back = strcmp(strata_context_isa(ctx), isas[i]) != 0 || (n > 1 && i == 0);
-            if (!fell_back) {
-                strata_attention *a = plan(ctx, s, z, dtype);
-                tensors y = tensors_make(s, z, dtype, (z->tq + (int)i) % 2 ? PLAIN : TIME_MAJOR, &x);
-                snprintf(what, sizeof what, "%s, tq %d tk %d at %lld %lld, %s %s deterministic=%d", s->spec, z->tq,
-                         z->tk, (long long)z->q_pos, (long long)z->k_pos, isas[i], strata_dtype_name(dtype),
-                         deterministic);
-                CHECK_STR(strata_attention_variant(a), isas[i]);
-                run(a, &y, NULL);
-                compare(what, "o", &y.o, r.o, r.so, k);
-                compare(what, "lse", &y.lse, r.lse, r.slse, k);
-                compare(what, "dq", &y.dq, r.dq, r.sdq, k);
-                compare(what, "dk", &y.dk, r.dk, r.sdk, k);
-                compare(what, "dv", &y.dv, r.dv, r.sdv, k);
-                tensors_free(&y);
-                strata_attention_destroy(a);
-            }
-            strata_context_destroy(ctx);
-        }
+        for (int n = 0; n < 4; n++) /* few heads: backward takes one pass, or two when deterministic */
+            if (n < 2 || i > 0)
+                variant_against_oracle(s, z, &x, &r, &(kind){ isas[i], "f32", n % 2 ? STRATA_F64 : STRATA_F32 }, n / 2);
+    for (size_t i = 0; i < sizeof narrow_isas / sizeof *narrow_isas; i++)
+        for (int n = 0; n < 2; n++)
+            variant_against_oracle(s, z, &x, &r, &(kind){ narrow_isas[i], "f32", STRATA_BF16 }, n);
+    for (size_t i = 3; i < sizeof narrow_isas / sizeof *narrow_isas; i++)
+        variant_against_oracle(s, z, &x, &r, &(kind){ narrow_isas[i], "bf16", STRATA_F32 }, z->tq % 2);
     results_free(&r);
     inputs_free(&x);
 }
@@ -536,6 +592,15 @@ static const scoring scorings[] = {
 };
 enum { SCORINGS = sizeof scorings / sizeof *scorings };
 
+static void every_variant_is_there(void)
+{
+    char missing[64] = "";
+    for (size_t i = 0; i < sizeof narrow_isas / sizeof *narrow_isas; i++)
+        if (!available(narrow_isas[i]))
+            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), " %s", narrow_isas[i]);
+    if (*missing) SKIP("not on this machine or not in this build:%s", missing);
+}
+
 static void equals_oracle_at_every_length(void)
 {
     static const int times[] = { 1, 2, 7, 64, 65, 127, 130 };
@@ -555,6 +620,36 @@ static void equals_oracle_with_offsets_and_groups(void)
         against_oracle(&scorings[s], &(sizes){ 2, 6, 2, 37, 90, 53, 0 });
         against_oracle(&scorings[s], &(sizes){ 1, 4, 1, 70, 33, 11, 40 }); /* rows without a visible key */
     }
+}
+
+/* Columns that fill no tile, or many: the contraction is padded, and prefixes end inside a step. */
+static void equals_oracle_with_odd_columns(void)
+{
+    static const scoring wide[] = {
+        { "score=standard", 40, 72, 1, 1, ONE_LEVEL(40, 0.15811388300841897, ALL), { 0 }, 0 },
+        { "score=standard causal=0", 404, 33, 0, 1, ONE_LEVEL(404, 0.049751859510499465, ALL), { 0 }, 0 },
+        { "score=mlr ranks=20,33,7 blocks=256,64,16 gain=count vranks=17,40,16",
+          60,
+          73,
+          1,
+          1,
+          MLR(.n = 3, .rank = { 20, 33, 7 }, .block = { 256, 64, 16 }, .scale = { 1. / 20, 1. / 33, 1. / 7 },
+              .gain = COUNT),
+          { 17, 40, 16 },
+          0 },
+        { "score=mlr ranks=32,64 blocks=100,50 depth=distance",
+          96,
+          64,
+          1,
+          1,
+          MLR(.n = 2, .rank = { 32, 64 }, .block = { 100, 50 }, .scale = { 1. / 32, 1. / 64 }, .distance = 1),
+          { 0 },
+          0 },
+    };
+    static const int times[] = { 1, 7, 33, 65, 130, 200 };
+    for (size_t s = 0; s < sizeof wide / sizeof *wide; s++)
+        for (size_t t = 0; t < sizeof times / sizeof *times; t++)
+            against_oracle(&wide[s], &(sizes){ 1, 2, 1 + (int)(t % 2), times[t], times[t], 0, 0 });
 }
 
 /* ---- decoding --------------------------------------------------------------------------------------------------- */
@@ -649,14 +744,6 @@ static void decode(const scoring *s, const char *isa, int dtype, int prompt)
     tensors_free(&y);
     results_free(&r);
     inputs_free(&x);
-}
-
-static int available(const char *isa)
-{
-    strata_context *ctx = context(isa, 1, 0);
-    int same = strcmp(strata_context_isa(ctx), isa) == 0;
-    strata_context_destroy(ctx);
-    return same;
 }
 
 static void step_equals_forward(void)
@@ -805,30 +892,31 @@ static void nothing_is_read_past_an_array(void)
     static const int lengths[] = { 1, 13, 65 };
     for (int c = 0; c < SCORINGS; c++)
         for (size_t n = 0; n < 3; n++)
-            for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-                for (int dtype = STRATA_F32; dtype <= STRATA_F64; dtype++) {
-                    const scoring *s = &scorings[c];
-                    int T = lengths[n];
-                    sizes z = { 1, 2, 2, T, T, 0, 0 };
-                    inputs x = draw(s, &z, 60);
-                    tensors y = { .q = guarded(dtype, 1, 2, T, s->d_qk, x.q),
-                                  .k = guarded(dtype, 1, 2, T, s->d_qk, x.k),
-                                  .v = guarded(dtype, 1, 2, T, s->d_v, x.v),
-                                  .dout = guarded(dtype, 1, 2, T, s->d_v, x.dout),
-                                  .o = guarded(dtype, 1, 2, T, s->d_v, NULL),
-                                  .lse = guarded(dtype, s->parts, 1, 2, T, NULL),
-                                  .dq = guarded(dtype, 1, 2, T, s->d_qk, NULL),
-                                  .dk = guarded(dtype, 1, 2, T, s->d_qk, NULL),
-                                  .dv = guarded(dtype, 1, 2, T, s->d_v, NULL) };
-                    strata_context *ctx = context(isas[i], 1, 0);
-                    strata_attention *a = plan(ctx, s, &z, dtype);
-                    run(a, &y, NULL);
-                    strata_attention_destroy(a);
-                    strata_context_destroy(ctx);
-                    array *all[] = { &y.q, &y.k, &y.v, &y.dout, &y.o, &y.lse, &y.dq, &y.dk, &y.dv };
-                    for (int k = 0; k < 9; k++) munmap(all[k]->base, (size_t)all[k]->elements);
-                    inputs_free(&x);
-                }
+            for (int i = 0; i < KINDS + 4; i++) {
+                const kind how = i < KINDS ? kinds[i] : (kind){ isas[i - KINDS], "f32", STRATA_F64 };
+                const int dtype = how.dtype;
+                const scoring *s = &scorings[c];
+                int T = lengths[n];
+                sizes z = { 1, 2, 2, T, T, 0, 0 };
+                inputs x = draw(s, &z, 60);
+                tensors y = { .q = guarded(dtype, 1, 2, T, s->d_qk, x.q),
+                              .k = guarded(dtype, 1, 2, T, s->d_qk, x.k),
+                              .v = guarded(dtype, 1, 2, T, s->d_v, x.v),
+                              .dout = guarded(dtype, 1, 2, T, s->d_v, x.dout),
+                              .o = guarded(dtype, 1, 2, T, s->d_v, NULL),
+                              .lse = guarded(dtype == STRATA_F64 ? dtype : STRATA_F32, s->parts, 1, 2, T, NULL),
+                              .dq = guarded(dtype, 1, 2, T, s->d_qk, NULL),
+                              .dk = guarded(dtype, 1, 2, T, s->d_qk, NULL),
+                              .dv = guarded(dtype, 1, 2, T, s->d_v, NULL) };
+                strata_context *ctx = context_of(&how, 1, 0);
+                strata_attention *a = plan(ctx, s, &z, dtype);
+                run(a, &y, NULL);
+                strata_attention_destroy(a);
+                strata_context_destroy(ctx);
+                array *all[] = { &y.q, &y.k, &y.v, &y.dout, &y.o, &y.lse, &y.dq, &y.dk, &y.dv };
+                for (int k = 0; k < 9; k++) munmap(all[k]->base, (size_t)all[k]->elements);
+                inputs_free(&x);
+            }
 }
 
 static void gradients_are_those_of_forward(void)
@@ -885,23 +973,23 @@ static void calls_never_allocate_and_work_is_enough(void)
 {
     strata_allocator alloc = { counting_alloc, counting_free, NULL };
     strata_context_config config = { STRATA_INIT(strata_context_config), .allocator = &alloc };
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+    for (int i = 0; i < KINDS; i++)
         for (int c = 0; c < SCORINGS; c++) {
             const scoring *s = &scorings[c];
             char text[64];
             sizes z = { 1, 2, 2, 70, 70, 0, 0 };
             inputs x = draw(s, &z, 80);
             strata_context *ctx = NULL;
-            snprintf(text, sizeof text, "isa=%s threads=3", isas[i]);
+            snprintf(text, sizeof text, "isa=%s math=%s threads=3", kinds[i].isa, kinds[i].math);
             CHECK_OK(strata_context_create(text, &config, &ctx));
-            strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+            strata_attention *a = plan(ctx, s, &z, kinds[i].dtype);
             strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
             CHECK_OK(strata_attention_query(a, &info));
             CHECK_INT(info.lse_parts, s->parts);
             size_t bytes = (info.work + 63) / 64 * 64;
             unsigned char *work = aligned_alloc(64, bytes + 64);
             memset(work, 0xff, bytes + 64); /* NaN, and a sentinel after the end */
-            tensors y = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+            tensors y = tensors_make(s, &z, kinds[i].dtype, PLAIN, &x);
             int before = allocations;
             run(a, &y, work);
             CHECK_INT(allocations, before);
@@ -917,16 +1005,16 @@ static void calls_never_allocate_and_work_is_enough(void)
 
 static void bits_do_not_depend_on_threads(void)
 {
-    for (size_t i = 1; i < sizeof isas / sizeof *isas; i++)
+    for (int i = 1; i < KINDS; i++)
         for (int c = 0; c < SCORINGS; c++) {
             const scoring *s = &scorings[c];
             sizes z = { 2, c % 2 ? 4 : 2, c % 2 ? 4 : 1, 131, 131, 0, 0 }; /* 8 pairs: one pass backward; 2: two */
             inputs x = draw(s, &z, 90);
             tensors y[4];
             for (int n = 0; n < 4; n++) {
-                strata_context *ctx = context(isas[i], n == 3 ? 2 : n + 1, 1);
-                strata_attention *a = plan(ctx, s, &z, STRATA_F32);
-                y[n] = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+                strata_context *ctx = context_of(&kinds[i], n == 3 ? 2 : n + 1, 1);
+                strata_attention *a = plan(ctx, s, &z, kinds[i].dtype);
+                y[n] = tensors_make(s, &z, kinds[i].dtype, PLAIN, &x);
                 run(a, &y[n], NULL);
                 strata_attention_destroy(a);
                 strata_context_destroy(ctx);
@@ -940,17 +1028,17 @@ static void bits_do_not_depend_on_threads(void)
 
 static void the_past_does_not_see_the_future(void)
 {
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+    for (int i = 0; i < KINDS; i++)
         for (int c = 0; c < SCORINGS; c++) {
             const scoring *s = &scorings[c];
             sizes z = { 1, 2, 2, 100, 100, 0, 0 };
             if (!s->causal) continue;
             inputs x = draw(s, &z, 100);
             tensors y[2];
-            strata_context *ctx = context(isas[i], 1, 0);
-            strata_attention *a = plan(ctx, s, &z, STRATA_F32);
+            strata_context *ctx = context_of(&kinds[i], 1, 0);
+            strata_attention *a = plan(ctx, s, &z, kinds[i].dtype);
             for (int n = 0; n < 2; n++) {
-                y[n] = tensors_make(s, &z, STRATA_F32, PLAIN, &x);
+                y[n] = tensors_make(s, &z, kinds[i].dtype, PLAIN, &x);
                 run(a, &y[n], NULL);
                 double *all[] = { x.q, x.k, x.v };
                 int width[] = { s->d_qk, s->d_qk, s->d_v };
@@ -1255,7 +1343,7 @@ static void self_test_passes(void)
     int n = 0;
     strata_context *ctx = context("native", 1, 0);
     CHECK_OK(sti_attention_selftest(ctx, count_verdicts, &n));
-    CHECK_INT(n, 1 + available("avx2") + available("avx512"));
+    CHECK_INT(n, 1 + available("avx2") + available("avx512") + available("avx512bf16") + available("amx"));
     strata_context_destroy(ctx);
 }
 
@@ -1287,11 +1375,11 @@ static void exponential_within_three_ulp(void)
     CHECK(choose_test(splat_test(1) > splat_test(2), splat_test(3), splat_test(4))[0] == 4.0f);
 }
 
-TESTS(T(equals_oracle_at_every_length), T(equals_oracle_at_length_300), T(equals_oracle_with_offsets_and_groups),
-      T(step_equals_forward), T(long_caches_are_split), T(sequences_step_at_their_own_positions),
-      T(bad_caches_are_refused), T(nothing_is_read_past_an_array), T(gradients_are_those_of_forward),
-      T(calls_never_allocate_and_work_is_enough), T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future),
-      T(smaller_calls_than_planned), T(alibi_bias), T(flops_count_the_pairs_of_the_mask),
-      T(memory_grows_with_time_only), T(two_softmaxes_sum_to_two_and_one_to_one),
-      T(bad_specs_are_refused_with_a_reason), T(canonical_keys_make_the_same_plan), T(self_test_passes),
-      T(exponential_within_three_ulp))
+TESTS(T(every_variant_is_there), T(equals_oracle_at_every_length), T(equals_oracle_at_length_300),
+      T(equals_oracle_with_offsets_and_groups), T(equals_oracle_with_odd_columns), T(step_equals_forward),
+      T(long_caches_are_split), T(sequences_step_at_their_own_positions), T(bad_caches_are_refused),
+      T(nothing_is_read_past_an_array), T(gradients_are_those_of_forward), T(calls_never_allocate_and_work_is_enough),
+      T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future), T(smaller_calls_than_planned),
+      T(alibi_bias), T(flops_count_the_pairs_of_the_mask), T(memory_grows_with_time_only),
+      T(two_softmaxes_sum_to_two_and_one_to_one), T(bad_specs_are_refused_with_a_reason),
+      T(canonical_keys_make_the_same_plan), T(self_test_passes), T(exponential_within_three_ulp))

@@ -32,10 +32,19 @@ extern const sti_attention_kernel sti_attention_ref[STI_ATTENTION_TYPES], sti_at
 extern const sti_attention_kernel sti_attention_avx2[STI_ATTENTION_TYPES], sti_attention_avx512[STI_ATTENTION_TYPES];
 #endif
 
+/* Forward and backward with products of bf16, from arrays of bf16 or f32. */
+#if STRATA_HAVE_AVX512BF16
+extern const sti_attention_kernel sti_attention_avx512bf16;
+#endif
+#if STRATA_HAVE_AMX
+extern const sti_attention_kernel sti_attention_amx;
+#endif
+
 struct sti_attention_plan {
     const strata_context *ctx; /* shared */
     const sti_attention_kernel *kernel;
-    sti_attention_shape shape; /* a gain that is the same at every depth is folded into the scales */
+    const sti_attention_kernel *narrow; /* forward and backward, where products are of bf16; else NULL: `kernel`'s */
+    sti_attention_shape shape;          /* a gain that is the same at every depth is folded into the scales */
     int32_t dtype, train;
     int32_t half;                         /* 1: arrays are bf16 and lse f32; the f32 kernels widen and narrow */
     int32_t varies[STI_ATTENTION_PARTS];  /* 1: the gain depends on the depth */
