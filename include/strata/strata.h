@@ -1,6 +1,7 @@
 #ifndef STRATA_H
 #define STRATA_H
 /* Everything. */
+#include <strata/analysis.h>
 #include <strata/attention.h>
 #include <strata/bench.h>
 #include <strata/context.h>

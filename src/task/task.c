@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "train/analysis.h"
 #include "train/run.h"
 
 #define X(name) extern const sti_task_class sti_task_class_##name;
@@ -266,46 +267,60 @@ static strata_status measure_bytes(const sti_task *t, sti_evaluation *e)
     return sti_measures_add(e->measures, "bits_per_byte", "of text, comparable between vocabularies", 1, &bits);
 }
 
+/* A model with the task it was trained for, its data, and a trainer that does not learn. */
+typedef struct examined {
+    sti_json *json;
+    strata_config *config;
+    sti_task task;
+    sti_trainer *trainer;
+} examined;
+
+static void release(examined *x)
+{
+    sti_trainer_destroy(x->trainer);
+    sti_task_destroy(&x->task);
+    strata_config_destroy(x->config);
+    sti_json_free(x->json);
+}
+
+/* On files, or on what the run keeps apart. batch 0: that of the training. Release it either way. */
+static strata_status examine(const strata_model *m, const char *const *data, int32_t ndata, bool test, int64_t batch,
+                             examined *x)
+{
+    *x = (examined){ 0 };
+    STI_TRY(sti_task_of_model(m, &x->json, &x->config, &x->task));
+    x->task.test = test;
+    STI_TRY(check_files(&x->task, ndata));
+    STI_TRY(ndata > 0 ? x->task.cls->load(&x->task, STI_TASK_EVAL, data, ndata, m->plan->context)
+                      : load_own(x->json, &x->task, m->plan->context));
+    const sti_model_size size = { .batch = batch ? batch : sti_config_int(x->config, "train.batch"),
+                                  .base_width = m->base_width };
+    STI_TRY(sti_trainer_create(m->ctx, m->plan->spec, m->plan->vocab, &size, false, &x->trainer));
+    return sti_trainer_put(x->trainer, &(sti_trainer_copy){ .params = m->params });
+}
+
 static strata_status evaluate(const strata_model *m, const char *const *data, int32_t ndata, strata_eval_result *out)
 {
-    sti_json *json = NULL;
-    strata_config *config = NULL;
-    sti_trainer *trainer = NULL;
-    sti_task task;
-    STI_TRY(sti_task_of_model(m, &json, &config, &task));
     const double start = now();
-    const int64_t time = m->plan->context;
-    strata_status st = check_files(&task, ndata);
-    task.test = true;
-    if (st == STRATA_OK)
-        st = ndata > 0 ? task.cls->load(&task, STI_TASK_EVAL, data, ndata, time) : load_own(json, &task, time);
-    if (st == STRATA_OK) {
-        const sti_model_size size = { .batch = sti_config_int(config, "train.batch"), .base_width = m->base_width };
-        st = sti_trainer_create(m->ctx, m->plan->spec, m->plan->vocab, &size, false, &trainer);
-    }
     sti_evaluation e = { 0 };
-    if (st == STRATA_OK) {
-        st = sti_trainer_put(trainer, &(sti_trainer_copy){ .params = m->params });
-        if (st == STRATA_OK) st = sti_run_evaluate(trainer, &task, 0, true, NULL, NULL, &e);
-    }
-    if (st == STRATA_OK) st = measure_bytes(&task, &e);
+    examined x;
+    strata_status st = examine(m, data, ndata, true, 0, &x);
+    if (st == STRATA_OK) st = sti_run_evaluate(x.trainer, &x.task, 0, true, NULL, NULL, &e);
+    if (st == STRATA_OK) st = measure_bytes(&x.task, &e);
     if (st != STRATA_OK) {
         strata_measures_destroy(e.measures);
     } else {
         const strata_eval_result r = { .size = out->size,
                                        .nats = e.loss,
-                                       .bits = task.inputs ? (double)NAN : e.loss / log(2.0),
+                                       .bits = x.task.inputs ? (double)NAN : e.loss / log(2.0),
                                        .tokens = e.scored,
                                        .seconds = now() - start,
-                                       .unit = task.unit,
+                                       .unit = x.task.unit,
                                        .measures = e.measures };
         memcpy(out, &r, STI_MIN(out->size, sizeof r));
         if (out->size < sizeof r) strata_measures_destroy(e.measures); /* the caller knows of none */
     }
-    sti_trainer_destroy(trainer);
-    sti_task_destroy(&task);
-    strata_config_destroy(config);
-    sti_json_free(json);
+    release(&x);
     return st;
 }
 
@@ -319,6 +334,33 @@ strata_status strata_evaluate(const strata_context *ctx, const char *path, int32
     strata_model *m = NULL;
     STI_TRY(strata_model_load(ctx, path, best, &m));
     strata_status st = evaluate(m, data, ndata, out);
+    strata_model_destroy(m);
+    return st;
+}
+
+strata_status strata_analysis_create(const strata_context *ctx, const char *path, const char *const *data,
+                                     int32_t ndata, const strata_analysis_config *cfg, strata_analysis **out)
+{
+    strata_analysis_config how = { .size = sizeof how };
+    if (!out) return sti_fail(STRATA_E_INVALID, "strata_analysis_create: out is NULL");
+    *out = NULL;
+    if (!ctx || !path || ndata < 0 || (ndata > 0 && !data))
+        return sti_fail(STRATA_E_INVALID, "strata_analysis_create: a NULL argument");
+    if (cfg && cfg->size < sizeof cfg->size)
+        return sti_fail(STRATA_E_INVALID, "strata_analysis_create: cfg.size is not set; use STRATA_INIT");
+    if (cfg) memcpy(&how, cfg, STI_MIN(cfg->size, sizeof how));
+    if (how.sequences < 0 || how.queries < 0 || how.blocks < 0)
+        return sti_fail(STRATA_E_INVALID, "strata_analysis_create: %lld windows, %lld queries, %lld blocks",
+                        (long long)how.sequences, (long long)how.queries, (long long)how.blocks);
+    if (!how.sequences) how.sequences = 4;
+    if (!how.queries) how.queries = 256;
+    if (!how.blocks) how.blocks = 2;
+    strata_model *m = NULL;
+    examined x;
+    STI_TRY(strata_model_load(ctx, path, how.best, &m));
+    strata_status st = examine(m, data, ndata, false, 1, &x);
+    if (st == STRATA_OK) st = sti_analysis_run(x.trainer, &x.task, &how, out);
+    release(&x);
     strata_model_destroy(m);
     return st;
 }

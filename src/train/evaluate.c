@@ -4,14 +4,12 @@
 
 #include "train/run.h"
 
-/* floor(i n / m) for i < m <= n without overflow. */
-static int64_t spread(int64_t i, int64_t n, int64_t m)
+int64_t sti_run_spread(int64_t i, int64_t windows, int64_t n)
 {
-    return i * (n / m) + i * (n % m) / m;
+    return i * (windows / n) + i * (windows % n) / n; /* without overflow */
 }
 
-/* Window w into place b of the batch. */
-static void take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b)
+void sti_run_take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b)
 {
     const int64_t time = t->plan->graph->time;
     if (task->inputs)
@@ -44,11 +42,11 @@ static strata_status run_windows(sti_trainer *t, const sti_task *task, int64_t w
         const int64_t k = STI_MIN(t->plan->graph->batch, n - done);
         double part = 0;
         int64_t count = 0;
-        for (int64_t b = 0; b < k; b++) take(t, task, spread(done + b, windows, n), b);
+        for (int64_t b = 0; b < k; b++) sti_run_take(t, task, sti_run_spread(done + b, windows, n), b);
         STI_TRY(sti_trainer_loss(t, k, &part, &count));
         const void *given = NULL;
         if (score) STI_TRY(sti_trainer_outputs(t, &given));
-        for (int64_t b = 0; b < k && score; b++) answer(t, task, score, given, spread(done + b, windows, n), b);
+        for (int64_t b = 0; b < k && score; b++) answer(t, task, score, given, sti_run_spread(done + b, windows, n), b);
         *sum += part;
         *scored += count;
         done += k;

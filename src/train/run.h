@@ -15,6 +15,11 @@ strata_status sti_run_train(const strata_context *ctx, const strata_config *c, s
 /* Return non-zero to stop. */
 typedef int (*sti_tick_fn)(void *user);
 
+/* Window w of the task's validation data into place b of the trainer's batch. */
+void sti_run_take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b);
+/* Number i of n windows that are spread over all of them: floor(i windows / n). */
+int64_t sti_run_spread(int64_t i, int64_t windows, int64_t n);
+
 typedef struct sti_evaluation {
     double loss;               /* mean */
     int64_t scored;            /* targets */

@@ -177,6 +177,11 @@ static const sti_stage_class attention_class = { .kind = "attention",
                                                  .state_init = state_init,
                                                  .destroy = destroy };
 
+const sti_attention_shape *sti_softmax_shape_of(const sti_stage *s)
+{
+    return s->cls == &attention_class ? &((const stage_plan *)s->plan)->shape : NULL;
+}
+
 /* Widths of the buffers, the kernel's plan, and the sizes of work and state. */
 static strata_status prepare(const sti_graph *g, const char *name, const sti_attention_shape *shape, sti_stage_desc *d)
 {

@@ -11,6 +11,9 @@
 int32_t sti_softmax_attention(sti_graph *g, const char *name, const sti_attention_shape *shape, int32_t q, int32_t k,
                               int32_t v);
 
+/* The shape of such a stage, whose in[0] and in[1] are q and k; NULL: the stage is another. */
+const sti_attention_shape *sti_softmax_shape_of(const sti_stage *s);
+
 /* The projection of bilinear MLR: level l cuts x into 2^l chunks (l from 0) of D / 2^l and maps chunk c to rank[l]
  * features per head with its own matrix. Out: for each head the levels one after the other, each (rank, chunk).
  * Parameters NAME.1 … of shape (2^l, D / 2^l, heads rank[l]). */
