@@ -46,7 +46,7 @@ struct softmax {
 
 struct job {
     softmax s;
-    int32_t part, parts, splits, each, d_v, alibi, stages;
+    int32_t part, parts, splits, d_v, alibi, stages;
     int64_t heads, kv_heads;
     char *cache;
     size_t stride;
@@ -60,7 +60,15 @@ __device__ __forceinline__ int64_t first_key(const softmax &s, int i, int64_t t)
 {
     int64_t lo = 0;
     if (s.l[0].reach >= 0) lo = t - s.l[0].reach + 1;
-    if (i > 0 && s.l[i].reach >= 0) lo = max(lo, s.blocks ? t / s.l[i].reach * s.l[i].reach : t - s.l[i].reach + 1);
+    if (i > 0 && s.l[i].reach >= 0) {
+        const int64_t reach = s.l[i].reach;
+        if (!s.blocks)
+            lo = max(lo, t - reach + 1);
+        else if (t < (int64_t)1 << 31) /* a block that reaches further starts at 0 */
+            lo = max(lo, reach < (int64_t)1 << 31 ? (int64_t)((uint32_t)t / (uint32_t)reach * (uint32_t)reach) : 0);
+        else
+            lo = max(lo, t / reach * reach);
+    }
     return max(lo, (int64_t)0);
 }
 
@@ -93,8 +101,28 @@ struct stretch {
     int64_t b, g, t, h0; /* sequence, key head, position of the query, first head */
     int heads;
     int64_t from, to; /* tiles */
+    int64_t lo;       /* first position of the level that is this lane's number */
     char *cache;
 };
+
+/* First tile of stretch n of the tiles [start, end): stretches have equally many bytes. `first`: this lane's level's.
+ */
+__device__ __forceinline__ int64_t cut(const job &w, int64_t start, int64_t end, int64_t first, int n)
+{
+    const softmax &s = w.s;
+    int64_t columns = 0, all = 0, left, at = start;
+    for (int i = 0; i < s.levels; i++)
+        all += (s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0)) * (end - __shfl_sync(~0u, first, i));
+    left = all * n / w.splits;
+    for (int i = 0; i < s.levels; i++) { /* along the stretches of one depth */
+        const int64_t next = __shfl_sync(~0u, first, i), before = columns * (next - at);
+        if (left < before) break;
+        left -= before;
+        at = next;
+        columns += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
+    }
+    return n >= w.splits ? end : at + left / columns;
+}
 
 __device__ __forceinline__ stretch stretch_of(const job &w, int heads)
 {
@@ -106,9 +134,10 @@ __device__ __forceinline__ stretch stretch_of(const job &w, int heads)
     x.h0 = x.g * group + (int64_t)blockIdx.y * heads;
     x.heads = (int)min((int64_t)heads, group - (int64_t)blockIdx.y * heads);
     x.cache = w.cache + (size_t)x.b * w.stride;
-    const int64_t start = first_key(w.s, 0, x.t) / TILE, end = x.t / TILE + 1;
-    x.from = min(start + split * w.each, end);
-    x.to = min(x.from + w.each, end);
+    x.lo = first_key(w.s, min((int)(threadIdx.x % 32), w.s.levels - 1), x.t);
+    const int64_t start = __shfl_sync(~0u, x.lo, 0) / TILE, end = x.t / TILE + 1;
+    x.from = cut(w, start, end, x.lo / TILE, (int)split);
+    x.to = cut(w, start, end, x.lo / TILE, (int)split + 1);
     return x;
 }
 
@@ -119,15 +148,16 @@ template <typename S> __device__ __forceinline__ S *partial(const job &w, const 
     return (S *)w.work + row * (w.d_v + 2);
 }
 
-template <typename T> __device__ void write_token(const job &w, const stretch &x)
+/* By the first `threads` threads of the block. */
+template <typename T> __device__ void write_token(const job &w, const stretch &x, int threads)
 {
     const T *k = (const T *)w.k.data + x.b * w.k.batch + x.g * w.k.head + w.s.offset;
     const T *v = (const T *)w.v.data + x.b * w.v.batch + x.g * w.v.head;
     for (int i = 0; i < w.s.levels; i++) {
         const level &l = w.s.l[i];
-        for (int c = l.at + threadIdx.x; c < l.at + l.rank; c += blockDim.x)
+        for (int c = l.at + threadIdx.x; c < l.at + l.rank; c += threads)
             ((T *)(x.cache + l.keys))[sti_cache_element(l.slots, l.rank, x.g, l.at, c, slot_of(x.t, l.slots))] = k[c];
-        for (int c = l.vat + threadIdx.x; i < w.s.vlevels && c < l.vat + l.vrank; c += blockDim.x)
+        for (int c = l.vat + threadIdx.x; i < w.s.vlevels && c < l.vat + l.vrank; c += threads)
             ((T *)(x.cache + l.values))[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(x.t, l.vslots))] =
                 v[c];
     }
@@ -205,6 +235,30 @@ __device__ __forceinline__ void clear_rows(char *rows, int from, int to, int chu
     }
 }
 
+/* A tile of all levels on its way to its stage. One thread. */
+__device__ __forceinline__ void fetch(const job &w, const tensor_plan &m, const stretch &x, const int64_t *lo,
+                                      const uint64_t *full, const uint64_t *empty, int64_t tile)
+{
+    extern __shared__ __align__(128) char raw[];
+    const softmax &s = w.s;
+    const int n = (int)(tile - x.from), at = n % w.stages;
+    const uint32_t bar = sti_smem(&full[at]), to = sti_smem(raw) + at * m.stage;
+    uint32_t bytes = 0;
+    sti_mbar_wait(sti_smem(&empty[at]), (uint32_t)(n / w.stages & 1) ^ 1);
+    for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++)
+        bytes += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
+    sti_mbar_expect(bar, bytes * TILE * 2);
+    for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++) {
+        const level &l = s.l[i];
+        const int64_t block = x.g * (l.slots / TILE) + slot_of(tile * TILE, l.slots) / TILE;
+        bulk_load(to + l.at * TILE * 2, x.cache + l.keys + block * l.rank * TILE * 2, l.rank * TILE * 2, bar);
+        if (i >= s.vlevels || l.vrank == 0) continue;
+        const int64_t vblock = x.g * (l.vslots / TILE) + slot_of(tile * TILE, l.vslots) / TILE;
+        bulk_load(to + (m.keys + l.vat) * TILE * 2, x.cache + l.values + vblock * l.vrank * TILE * 2,
+                  l.vrank * TILE * 2, bar);
+    }
+}
+
 template <int DV>
 __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tensor(const __grid_constant__ job w)
 {
@@ -216,44 +270,31 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tens
     const tensor_plan m = tensor_plan_of(s.d_qk, w.d_v, w.stages);
     const stretch x = stretch_of(w, ROWS);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    asm volatile("griddepcontrol.launch_dependents;"); /* merge may be set up; it waits for the end of this grid */
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < w.stages; i++) {
-            sti_mbar_init(sti_smem(&full[i]), 1);
-            sti_mbar_init(sti_smem(&empty[i]), WARPS);
+    asm volatile("griddepcontrol.launch_dependents;");      /* merge may be set up; it waits for the end of this grid */
+    const bool newest = x.from < x.to && x.to * TILE > x.t; /* this stretch has the new token */
+    if (warp == WARPS) {
+        if (lane < s.levels) lo[lane] = x.lo;
+        if (lane == 0) {
+            for (int i = 0; i < w.stages; i++) {
+                sti_mbar_init(sti_smem(&full[i]), 1);
+                sti_mbar_init(sti_smem(&empty[i]), WARPS);
+            }
+            sti_mbar_init_fence();
         }
-        sti_mbar_init_fence();
+        __syncwarp();
+        int64_t tile = x.from;
+        if (lane == 0) /* what needs no other thread is under way at once */
+            for (; tile < min(x.to - newest, x.from + w.stages); tile++) fetch(w, m, x, lo, full, empty, tile);
+        __syncthreads();
+        if (lane == 0)
+            for (; tile < x.to; tile++) fetch(w, m, x, lo, full, empty, tile);
+        return; /* its copies have landed before the others are through */
     }
-    for (int i = threadIdx.x; i < s.levels; i += blockDim.x) lo[i] = first_key(s, i, x.t);
-    if (x.from < x.to && x.to * TILE > x.t) { /* this stretch has the new token */
-        write_token<sti_bf16>(w, x);
+    if (newest) {
+        write_token<sti_bf16>(w, x, 32 * WARPS);
         asm volatile("fence.proxy.async;" ::: "memory"); /* bulk copies will read it */
     }
     __syncthreads();
-
-    if (warp == WARPS) {
-        if (lane == 0)
-            for (int64_t tile = x.from, n = 0; tile < x.to; tile++, n++) {
-                const int at = (int)(n % w.stages);
-                const uint32_t bar = sti_smem(&full[at]), to = sti_smem(raw) + at * m.stage;
-                uint32_t bytes = 0;
-                sti_mbar_wait(sti_smem(&empty[at]), (uint32_t)(n / w.stages & 1) ^ 1);
-                for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++)
-                    bytes += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
-                sti_mbar_expect(bar, bytes * TILE * 2);
-                for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++) {
-                    const level &l = s.l[i];
-                    const int64_t block = x.g * (l.slots / TILE) + slot_of(tile * TILE, l.slots) / TILE;
-                    bulk_load(to + l.at * TILE * 2, x.cache + l.keys + block * l.rank * TILE * 2, l.rank * TILE * 2,
-                              bar);
-                    if (i >= s.vlevels || l.vrank == 0) continue;
-                    const int64_t vblock = x.g * (l.vslots / TILE) + slot_of(tile * TILE, l.vslots) / TILE;
-                    bulk_load(to + (m.keys + l.vat) * TILE * 2, x.cache + l.values + vblock * l.vrank * TILE * 2,
-                              l.vrank * TILE * 2, bar);
-                }
-            }
-        return; /* its copies have landed before the others are through */
-    }
 
     sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const low = high + ROWS * m.pitch;
     for (int i = 0; i < s.levels; i++)
@@ -438,8 +479,8 @@ template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) atte
              *const o = p + 2 * TILE * H; /* (column, head), … (head, column) */
     const stretch x = stretch_of(w, H);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, half = threadIdx.x / TILE, n = threadIdx.x % TILE;
-    for (int i = threadIdx.x; i < s.levels; i += ANY_THREADS) lo[i] = first_key(s, i, x.t);
-    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x);
+    if (threadIdx.x < s.levels) lo[threadIdx.x] = x.lo;
+    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x, ANY_THREADS);
     for (int i = 0; i < s.levels; i++)
         for (int c = threadIdx.x; c < s.l[i].rank * H; c += ANY_THREADS) {
             const int column = s.l[i].at + c / H, h = min(c % H, x.heads - 1);
@@ -533,46 +574,57 @@ template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) atte
 /* ---- joining stretches --------------------------------------------------------------------------------------------
  */
 
-enum { MERGE_THREADS = 256, MERGE_WARPS = MERGE_THREADS / 32 };
+enum { MERGE_THREADS = 256, MERGE_DEPTH = 16 };
 
-/* o = the stretches of each softmax joined; the softmaxes add up. A block for a row; a warp takes every 8th stretch. */
+/* o = the stretches of each softmax joined; the softmaxes add up. A block for a row; groups of threads share the
+ * stretches of a column, whose outputs are on their way before their weights are known. */
 template <typename T> __global__ void __launch_bounds__(MERGE_THREADS) merge(const __grid_constant__ job w)
 {
     typedef sti_sum_t<T> S;
     extern __shared__ __align__(128) char raw[];
     __shared__ S shared[32];
-    S *const f = (S *)raw, *const sums = f + w.splits; /* weights of the stretches; (warp, 32 columns) */
+    S *const f = (S *)raw, *const sums = f + w.splits; /* weights of the stretches; a sum for each thread */
     const int64_t b = blockIdx.x / w.heads, h = blockIdx.x % w.heads;
-    const int stride = w.d_v + 2, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int stride = w.d_v + 2, wide = min((w.d_v + 31) / 32 * 32, (int)MERGE_THREADS), groups = MERGE_THREADS / wide,
+              group = threadIdx.x / wide, column = threadIdx.x % wide;
     T *const o = (T *)w.o.data + b * w.o.batch + h * w.o.head;
     asm volatile("griddepcontrol.wait;" ::: "memory");
     for (int part = 0; part < w.parts; part++) {
         const S *x = (const S *)w.work + ((int64_t)blockIdx.x * w.parts + part) * w.splits * stride;
-        S top = S(-INFINITY), sum = S(0);
-        for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) top = max(top, x[n * stride + w.d_v]);
-        top = sti_block_max(top, shared);
-        __syncthreads();
-        for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) {
-            f[n] = power(x[n * stride + w.d_v] - top);
-            sum += f[n] * x[n * stride + w.d_v + 1];
-        }
-        sum = sti_block_sum(sum, shared);
-        for (int first = 0; first < w.d_v; first += 32) {
-            const int c = first + lane;
-            S y = S(0);
+        for (int first = 0; first < w.d_v; first += wide) {
+            const int c = first + column;
+            const bool in = c < w.d_v && group < groups;
+            S ahead[MERGE_DEPTH], top = S(-INFINITY), sum = S(0), y = S(0);
+#pragma unroll
+            for (int i = 0; i < MERGE_DEPTH; i++) {
+                const int n = group + i * groups;
+                ahead[i] = in && n < w.splits ? x[n * stride + c] : S(0);
+            }
+            for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) top = max(top, x[n * stride + w.d_v]);
+            top = sti_block_max(top, shared);
             __syncthreads();
-            if (c < w.d_v)
+            for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) {
+                f[n] = power(x[n * stride + w.d_v] - top);
+                sum += f[n] * x[n * stride + w.d_v + 1];
+            }
+            sum = sti_block_sum(sum, shared);
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < MERGE_DEPTH; i++)
+                if (group + i * groups < w.splits) y += f[group + i * groups] * ahead[i];
+            if (in)
 #pragma unroll 8
-                for (int n = warp; n < w.splits; n += MERGE_WARPS) y += f[n] * x[n * stride + c];
-            sums[warp * 32 + lane] = y;
+                for (int n = group + MERGE_DEPTH * groups; n < w.splits; n += groups) y += f[n] * x[n * stride + c];
+            sums[threadIdx.x] = y;
             __syncthreads();
-            if (warp > 0 || c >= w.d_v) continue;
-            for (int i = 1; i < MERGE_WARPS; i++) y += sums[i * 32 + lane];
-            y /= sum;
-            if (part > 0) y += S(sti_get(o[c]));
-            o[c] = sti_put<T>(y);
+            if (in && group == 0) {
+                for (int i = 1; i < groups; i++) y += sums[i * wide + column];
+                y /= sum;
+                if (part > 0) y += S(sti_get(o[c]));
+                o[c] = sti_put<T>(y);
+            }
+            __syncthreads();
         }
-        __syncthreads();
     }
 }
 
@@ -682,17 +734,18 @@ template <typename T> void attend(const strata_context *ctx, const job &w, int64
 
 enum { SPLITS = 512 };
 
-/* Tiles of a stretch: the least time when `slots` blocks run at once and each starts with the time of two tiles. */
-int64_t stretch_length(int64_t pairs, int64_t tiles, int64_t slots)
+/* Stretches of a sequence: the least time when `slots` blocks run at once and each starts with the time of two tiles.
+ */
+int64_t stretches(int64_t pairs, int64_t tiles, int64_t slots)
 {
-    int64_t best = tiles, least = INT64_MAX, most = 4 * slots / pairs + 1;
+    int64_t best = 1, least = INT64_MAX, most = 4 * slots / pairs + 1;
     most = most < SPLITS ? most : (int64_t)SPLITS;
     for (int64_t splits = 1; splits <= most && splits <= tiles; splits++) {
         const int64_t each = (tiles + splits - 1) / splits, used = (tiles + each - 1) / each;
         const int64_t cost = (pairs * used + slots - 1) / slots * (each + 2);
         if (cost < least) {
             least = cost;
-            best = each;
+            best = used;
         }
     }
     return best;
@@ -732,9 +785,7 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
         }
         const share each = sizeof(T) == 2 ? share_of(ctx, s->d_qk, s->d_v) : share{ 0, 0 };
         w.stages = each.stages;
-        w.each =
-            (int32_t)stretch_length(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? each.blocks : 8));
-        w.splits = (int32_t)((tiles + w.each - 1) / w.each);
+        w.splits = (int32_t)stretches(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? each.blocks : 8));
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
             attend<T>(ctx, w, pairs);
