@@ -1,4 +1,4 @@
-/* Attention forward on Hopper (README.md, "Hopper"): one producer warp streams tiles of K and V through a ring in
+/* Attention forward on Hopper (README.md, "Hopper"): two producer warps stream tiles of K and of V through rings in
  * shared memory by TMA; every consumer warpgroup owns 64 query rows, forms S = Q K^T by wgmma, and multiplies P, from
  * registers, with V. The products of one tile run under the exponentials of the next. */
 #include <cuda_bf16.h>
@@ -182,56 +182,60 @@ template <class C> __device__ __forceinline__ span tiles_of(const params &p, int
 
 /* ---- producer --------------------------------------------------------------------------------------------------- */
 
-template <class C> __device__ void produce(const params &p, const memory<C> &m)
+/* The K warp hands out units, loads Q and streams K; the V warp streams V: neither waits for the other's slots. */
+template <class C, bool V> __device__ void produce(const params &p, const memory<C> &m)
 {
     const int lane = threadIdx.x & 31;
     const bool leader = lane == 0;
+    const CUtensorMap *const map = V ? &p.v : &p.k;
     ring<C::STAGES> r;
     ring<2> ru, rq;
-    for (int unit = blockIdx.x, next;; unit = __shfl_sync(~0u, next, 0)) {
-        sti_mbar_wait(m.unit_free(ru.stage), ru.parity ^ 1);
-        if (leader) {
-            *m.unit(ru.stage) = unit;
-            sti_mbar_arrive(m.unit_full(ru.stage));
+    for (int unit = blockIdx.x, next = p.units;; unit = __shfl_sync(~0u, next, 0)) {
+        if (V) {
+            sti_mbar_wait(m.unit_full(ru.stage), ru.parity);
+            unit = *m.unit(ru.stage);
+            __syncwarp();
+            if (leader) sti_mbar_arrive(m.unit_free(ru.stage));
+        } else {
+            sti_mbar_wait(m.unit_free(ru.stage), ru.parity ^ 1);
+            if (leader) {
+                *m.unit(ru.stage) = unit;
+                sti_mbar_arrive(m.unit_full(ru.stage));
+            }
         }
         ru.step();
         if (unit >= p.units) break;
-        next = p.next && leader ? atomicAdd(p.next, 1) + gridDim.x : p.units; /* any order gives the same result */
+        if (!V && p.next && leader) next = atomicAdd(p.next, 1) + gridDim.x; /* any order gives the same result */
         const work_item w = work_of(p, unit);
         const int batch = w.head / p.heads, head = w.head - batch * p.heads, kv_head = head / p.group;
         const int first = w.tile * C::BM, last = min(first + C::BM, p.q_time) - 1;
         const span range = tiles_of<C>(p, first, last), keys = { visible(p, first).lo, visible(p, last).hi };
         cover c;
         if (C::LEVELS) c = cover_rows(p, lane, first, last);
-        sti_mbar_wait(m.q_free(rq.stage), rq.parity ^ 1);
-        if (leader) {
-            sti_mbar_expect(m.q_full(rq.stage), C::Q_BYTES);
-            for (int g = 0; g < C::WGS; g++)
-                for (int x = 0; x < C::PANELS; x++)
-                    sti_tma_load(m.q + rq.stage * C::Q_BYTES + (g * C::PANELS + x) * C::Q_PANEL, &p.q,
-                                 m.q_full(rq.stage), 64 * x, first + 64 * g, head, batch);
+        if (!V) {
+            sti_mbar_wait(m.q_free(rq.stage), rq.parity ^ 1);
+            if (leader) {
+                sti_mbar_expect(m.q_full(rq.stage), C::Q_BYTES);
+                for (int g = 0; g < C::WGS; g++)
+                    for (int x = 0; x < C::PANELS; x++)
+                        sti_tma_load(m.q + rq.stage * C::Q_BYTES + (g * C::PANELS + x) * C::Q_PANEL, &p.q,
+                                     m.q_full(rq.stage), 64 * x, first + 64 * g, head, batch);
+            }
+            rq.step();
         }
-        rq.step();
         for (int n = range.hi - 1; n >= range.lo; n--) {
-            int k_panels = C::PANELS, v_panels = C::PANELS;
+            int panels = C::PANELS;
             if (C::LEVELS) {
                 int all, some;
                 depths(c, max(n * C::BN, keys.lo), min(n * C::BN + C::BN, keys.hi), &all, &some);
-                k_panels = (p.level[some - 1].column + 63) / 64;
-                v_panels = (p.level[some - 1].vcolumn + 63) / 64;
+                panels = ((V ? p.level[some - 1].vcolumn : p.level[some - 1].column) + 63) / 64;
             }
-            sti_mbar_wait(m.k_free(r.stage), r.parity ^ 1);
+            const uint32_t full = V ? m.v_full(r.stage) : m.k_full(r.stage);
+            sti_mbar_wait(V ? m.v_free(r.stage) : m.k_free(r.stage), r.parity ^ 1);
             if (leader) {
-                sti_mbar_expect(m.k_full(r.stage), k_panels * C::KV_PANEL);
-                for (int x = 0; x < k_panels; x++)
-                    sti_tma_load(m.k + r.stage * C::KV_BYTES + x * C::KV_PANEL, &p.k, m.k_full(r.stage), 64 * x,
-                                 n * C::BN, kv_head, batch);
-            }
-            sti_mbar_wait(m.v_free(r.stage), r.parity ^ 1);
-            if (leader) {
-                sti_mbar_expect(m.v_full(r.stage), v_panels * C::KV_PANEL);
-                for (int x = 0; x < v_panels; x++)
-                    sti_tma_load(m.v + r.stage * C::KV_BYTES + x * C::KV_PANEL, &p.v, m.v_full(r.stage), 64 * x,
+                sti_mbar_expect(full, panels * C::KV_PANEL);
+                for (int x = 0; x < panels; x++)
+                    sti_tma_load((V ? m.v : m.k) + r.stage * C::KV_BYTES + x * C::KV_PANEL, map, full, 64 * x,
                                  n * C::BN, kv_head, batch);
             }
             r.step();
@@ -558,6 +562,17 @@ template <class C> struct consumer {
         rk.step();
     }
 
+    /* First of the tiles from u downwards that surely have u's only depth: its level ends below them, and the next
+     * level is not among them. A tile behind the last visible key says nothing of those before it. */
+    __device__ __forceinline__ int depth_end(const tile &u) const
+    {
+        if (u.n * C::BN >= keys.hi) return u.n;
+        const cover *c = m.covers + wg * MAX_LEVELS + u.all;
+        int lo = c[-1].all.lo;
+        if (u.all < p.levels && c->some.hi <= u.n * C::BN) lo = max(lo, c->some.hi);
+        return (max(lo, 0) + C::BN - 1) / C::BN;
+    }
+
     /* ---- tiles --------------------------------------------------------------------------------------------------- */
 
     /* Tiles from u down to `lo` while their depth stays: scores over N groups of columns under way while tile t's
@@ -567,6 +582,7 @@ template <class C> struct consumer {
         constexpr int G = C::VALUES ? N : STEPS;
         const int depth = u.all;
         const uint64_t last = C::LEVELS ? last_step(depth) : 0;
+        const int stop = C::LEVELS ? max(lo, depth_end(u)) : lo;
         do {
             sti_mbar_wait(m.k_full(rk.stage), rk.parity);
             take_turn();
@@ -576,7 +592,6 @@ template <class C> struct consumer {
             sti_mbar_wait(m.v_full(rv.stage), rv.parity);
             issue_values<G>(m.v + rv.stage * C::KV_BYTES);
             pass_turn();
-            const tile next = classify(u.n - 1);
             sti_wgmma_wait<1>();
             sti_wgmma_pin(s);
             release(m.k_free(rk.stage));
@@ -591,8 +606,9 @@ template <class C> struct consumer {
             if (grow) rescale();
             pack();
             t = u;
-            u = next;
-        } while (u.n >= lo && (!C::LEVELS || (u.all == depth && u.some == depth)));
+            u.n--;
+        } while (u.n >= stop);
+        if (C::LEVELS) u = classify(u.n);
     }
     /* Which steady loop takes tile u behind tile t, 0: none. With value levels it wants as many whole groups of them.
      */
@@ -742,7 +758,7 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
             sti_mbar_init(m.q_full(s), 1);
             sti_mbar_init(m.q_free(s), C::WGS);
             sti_mbar_init(m.unit_full(s), 1);
-            sti_mbar_init(m.unit_free(s), 4 * C::WGS);
+            sti_mbar_init(m.unit_free(s), 4 * C::WGS + 1);
         }
         for (int s = 0; s < C::STAGES; s++) {
             sti_mbar_init(m.k_full(s), 1);
@@ -760,7 +776,10 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
     __syncthreads();
     if (threadIdx.x < 128) {
         sti_registers_shrink<C::PRODUCER>();
-        if (threadIdx.x < 32) produce<C>(p, m);
+        if (threadIdx.x < 32)
+            produce<C, false>(p, m);
+        else if (threadIdx.x < 64)
+            produce<C, true>(p, m);
     } else {
         sti_registers_grow<C::REGISTERS>();
         consumer<C>(p, m).run();
@@ -890,7 +909,7 @@ void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_s
                              : launch<config<128, 128, 2, 2, VALUES>>;
     else
         run = kind == PLAIN  ? launch<config<64, 128, 3, 2, PLAIN>>
-              : kind == KEYS ? launch<config<64, 128, 2, 2, KEYS>>
+              : kind == KEYS ? launch<config<64, 128, 3, 2, KEYS>>
                              : launch<config<64, 64, 3, 4, VALUES>>;
     const cudaError_t e = run(&p, c, cuda->sms, cuda->stream);
     if (e != cudaSuccess) sti_cuda_note(cuda, e, "attention forward (sm90)");
