@@ -221,6 +221,7 @@ static void many_rows(void)
     open_contexts();
     one_shape(&shapes[2], STRATA_BF16, 9001, 0, 1, 0);
     one_shape(&shapes[6], STRATA_BF16, 6000, 0, 1, 0);
+    one_shape(&shapes[9], STRATA_BF16, 2100, 0, 1, 0);
 }
 
 TESTS(T(bf16), T(f32), T(many_rows))

@@ -3,9 +3,10 @@
  * 64 contiguous bytes and any index map is free; x and y are turned into this form, and back, on their way through
  * shared memory (stmatrix and ldmatrix with .trans).
  *
- * A block of threads takes `G` of the stage's blocks, keeps their weights in shared memory and walks over tiles of
- * rows, one warp for each (block, 32 rows): the warp reads its inputs into registers once and writes its outputs in
- * their place. The tile after the next is under way in registers meanwhile.
+ * A block of threads takes a group of the stage's blocks, keeps their weights in shared memory and walks over tiles of
+ * rows, one warp for each (block, 32 rows): the warp reads its inputs into registers once, while the next ones are
+ * under way. On the side of stage 1 a warp has its own numbers of every row and never waits for the others; on the
+ * outer side of stage 2 neighbouring blocks are contiguous and go through shared memory together.
  *
  *   into:  x (or dy) -> tiles        stage 1, or stage 2 transposed
  *   out:   tiles -> y (or dx)        stage 2, or stage 1 transposed
@@ -193,28 +194,6 @@ __device__ __forceinline__ uint4 add_scaled(uint4 x, float beta, uint4 y)
     return make_uint4(r[0], r[1], r[2], r[3]);
 }
 
-template <int STAGE>
-__device__ __forceinline__ void write_outer(const args &a, int first, int each, int warp, int warps, int lane,
-                                            int64_t row0, uint32_t from, int spare)
-{
-    sti_bf16 *base = a.outer + row0 * a.ld;
-    const int ld = (int)a.ld, left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), rows_log = a.subs_log + 2;
-    const int total = ((each << a.group_log) + 31) / 32 << rows_log, part = (total + warps - 1) / warps;
-    const int end = (warp + 1) * part < total ? (warp + 1) * part : total;
-    span s;
-#pragma unroll 4
-    for (int it = warp * part; it < end; it++) {
-        const int rows = it & ((1 << rows_log) - 1), row = rows * 8 + lane / 4;
-        if (it == warp * part || rows == 0) s = span_of<STAGE>(a, first, each, it >> rows_log, lane, spare);
-        uint32_t r[4];
-        load_turned(r, from + (uint32_t)((s.line ^ ((rows & 3) << 4)) + (rows >> 2) * s.next_sub));
-        if (s.at < 0 || row >= left) continue;
-        uint4 *to = (uint4 *)(base + (row * ld + s.at)), v = make_uint4(r[0], r[1], r[2], r[3]);
-        if (a.beta != 0) v = add_scaled(v, a.beta, *to);
-        __stcs(to, v);
-    }
-}
-
 /* ---- a tile's numbers ---- */
 
 /* Piece `it`: 16 bytes (8 rows) of a number. */
@@ -312,97 +291,362 @@ template <int STAGE, int KT> struct team {
     enum { WARPS = STAGE == 2 && KT <= 4 ? 16 : 8, BLOCKS = STAGE == 1 && KT <= 4 ? 2 : 1 };
 };
 
-/* INTO: outer -> tiles; else tiles -> outer. */
-template <int STAGE, bool INTO, int KT>
-__global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::BLOCKS) stage(const args a)
+/* A thread block's share: blocks from `first` on, every `slices`-th step of rows. */
+struct lot {
+    int first, slice, slices;
+};
+
+__device__ __forceinline__ void copy16_or_zero(uint32_t to, const void *from, bool real, uint64_t policy)
 {
-    extern __shared__ __align__(128) char memory[];
-    constexpr int WARPS = team<STAGE, KT>::WARPS, LOADS = 2 * KT;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int groups = (a.blocks + a.group - 1) / a.group, first = (int)(blockIdx.x % groups) * a.group;
-    const int slice = (int)(blockIdx.x / groups), slices = (int)(gridDim.x / groups);
-    const int spare = WARPS * a.pitch * LINE, w_all = weight_bytes(a);
-    const uint32_t w_at = shared_address(memory), data_at = w_at + (uint32_t)w_all;
-    const int b = warp & (a.group - 1), sub = warp >> a.group_log; /* this warp's unit: subs * group == WARPS */
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from),
+                 "r"(real ? 16 : 0), "l"(policy)
+                 : "memory");
+}
+__device__ __forceinline__ uint64_t read_once()
+{
+    uint64_t p;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(p));
+    return p;
+}
+#define COMMIT() asm volatile("cp.async.commit_group;" ::: "memory")
+#define WAIT(left) asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory")
+
+/* Offset of number k + 8 l in lines, less that of k < 8: the same for all blocks. */
+template <int STAGE> __device__ __forceinline__ int eight_on(const args &a, int l)
+{
+    return STAGE == 1 ? 8 * l : inner_index<STAGE>(a, 0, 8 * l, 0);
+}
+
+/* The warp's inputs, from its lines (index, 32 rows). `at`: this lane's address for kt = 0 and chunk 0; `turn`: how the
+ * swizzle goes on with kt. */
+template <int KT, int TURN> __device__ __forceinline__ void inputs_of_lines(uint32_t at, uint32_t (&in)[KT][4][2])
+{
+#pragma unroll
+    for (int kt = 0; kt < KT; kt++)
+#pragma unroll
+        for (int n = 0; n < 4; n += 2) {
+            uint32_t r[4];
+            load_turned(r, (at ^ (uint32_t)((n ^ (TURN * kt & 1) << 1) << 4)) + kt * 16 * LINE);
+            in[kt][n][0] = r[0], in[kt][n][1] = r[1], in[kt][n + 1][0] = r[2], in[kt][n + 1][1] = r[3];
+        }
+}
+
+template <int KT> struct rows_buffer { /* stage 1's inputs: 32 rows of a block, of an odd number of chunks */
+    enum {
+        LANES = KT <= 1   ? 2
+                : KT <= 2 ? 4
+                : KT <= 4 ? 8
+                          : 16,
+        PITCH = (2 * KT + 1) * 16,
+        BYTES = ROWS * PITCH,
+        COUNT = KT <= 4 ? 2 : 1
+    };
+};
+
+/* Stage 1, x -> tiles: every warp for itself. */
+template <int KT>
+__device__ __forceinline__ void rows_to_tiles(const args &a, const lot &at, uint32_t w_at, uint32_t data)
+{
+    typedef rows_buffer<KT> buffer;
+    constexpr int EACH = 32 / buffer::LANES;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = warp & (a.group - 1), sub = warp >> a.group_log;
     const int tiles = (int)((a.count + ROWS - 1) / ROWS), steps = (tiles + a.subs - 1) >> a.subs_log;
-    const bool real = first + b < a.blocks;
-
-    asm volatile("griddepcontrol.launch_dependents;");
-    if ((a.k | a.m) % 16) clear(memory, w_all + spare + LINE); /* numbers that no one writes are multiplied too */
-    load_weights(a, first, w_at);
-    asm volatile("cp.async.commit_group;" ::: "memory");
-    asm volatile("griddepcontrol.wait;" ::: "memory"); /* the tiles come from the launch before; weights do not */
-
-    uint4 next[LOADS];
-    auto fetch = [&](int step) {
-        if constexpr (INTO)
-            fetch_outer<STAGE>(a, first, a.k, warp, lane, (int64_t)(step << a.subs_log) * ROWS, next);
-        else {
-            const sti_bf16 *base = a.tiles + (int64_t)(step << a.subs_log) * a.middle * ROWS;
-            const int left = tiles - (step << a.subs_log);
+    const bool real = at.first + b < a.blocks;
+    const int chunk = lane % buffer::LANES, col = (at.first + b) * a.k + chunk * 8;
+    const bool ok = real && chunk * 8 < a.k && col < a.width;
+    const sti_bf16 *from = a.outer + (ok ? col : 0) + (lane / buffer::LANES) * a.ld;
+    const uint32_t mine = data + (uint32_t)(warp * buffer::COUNT * buffer::BYTES);
+    const uint32_t to = mine + (uint32_t)(lane / buffer::LANES * buffer::PITCH + chunk * 16);
+    const uint32_t in_at = mine + (uint32_t)((lane / 16 * 8 + lane % 8) * buffer::PITCH + (lane / 8 & 1) * 16);
+    const uint64_t policy = read_once();
+    auto fetch = [&](int step, int half) {
+        const int64_t row0 = (int64_t)((step << a.subs_log) + sub) * ROWS;
+        const sti_bf16 *p = from + row0 * a.ld;
+        const int64_t left = a.count - row0, line = EACH * a.ld;
+        const int limit = (int)(left < ROWS ? left : ROWS) - lane / buffer::LANES;
+        if (chunk < 2 * KT) {
 #pragma unroll
-            for (int l = 0; l < LOADS; l++) {
-                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, (int)threadIdx.x + 32 * WARPS * l);
-                next[l] = p.at >= 0 && p.sub < left ? __ldcg((const uint4 *)(base + p.at)) : zero4();
-            }
+            for (int l = 0; l < buffer::LANES; l++, p += line)
+                copy16_or_zero(to + (uint32_t)(half * buffer::BYTES + l * EACH * buffer::PITCH), p,
+                               ok && l * EACH < limit, policy);
         }
+        COMMIT();
     };
-    auto keep = [&]() {
-        if constexpr (INTO)
-            keep_outer<STAGE>(a, first, a.k, warp, lane, data_at, spare, next);
-        else {
-#pragma unroll
-            for (int l = 0; l < LOADS; l++) {
-                const piece p = piece_of<STAGE>(a, first, a.k, 16 * KT, (int)threadIdx.x + 32 * WARPS * l);
-                store_shared(data_at + (uint32_t)line_at(a, (p.sub << a.group_log) + p.b, p.b, p.k, p.c), next[l]);
-            }
-        }
-    };
-
-    /* line_at of inputs kt * 16 + k0 and of outputs m0 + 8 h + lane / 4 differ from these by constants */
-    const uint32_t in_at = data_at + (uint32_t)line_at(a, warp, b, lane / 8 % 2 * 8 + lane % 8, lane / 16);
-    const uint32_t out_at = data_at + (uint32_t)((warp * a.pitch + lane / 4) * LINE);
-    const int out_chunk = line_at(a, 0, b, lane / 4, lane % 4) & (LINE - 1);
-
-    if (slice < steps) fetch(slice);
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
-    for (int step = slice; step < steps; step += slices) {
-        keep();
-        __syncthreads();
-        if (step + slices < steps) fetch(step + slices);
-
+    int half = 0;
+    if (at.slice < steps) fetch(at.slice, 0);
+    for (int step = at.slice; step < steps; step += at.slices) {
+        if (buffer::COUNT == 2) {
+            if (step + at.slices < steps)
+                fetch(step + at.slices, half ^ 1);
+            else
+                COMMIT();
+            WAIT(1);
+        } else
+            WAIT(0);
+        __syncwarp();
         uint32_t in[KT][4][2];
 #pragma unroll
         for (int kt = 0; kt < KT; kt++)
 #pragma unroll
             for (int n = 0; n < 4; n += 2) {
                 uint32_t r[4];
-                load_turned(r, (in_at ^ (uint32_t)((n ^ (kt & 1) << 1) << 4)) + kt * 16 * LINE);
+                load_matrices(r, in_at + (uint32_t)(half * buffer::BYTES + n * 8 * buffer::PITCH + kt * 32));
                 in[kt][n][0] = r[0], in[kt][n][1] = r[1], in[kt][n + 1][0] = r[2], in[kt][n + 1][1] = r[3];
             }
         __syncwarp();
+        if (buffer::COUNT == 2)
+            half ^= 1;
+        else if (step + at.slices < steps)
+            fetch(step + at.slices, 0);
         const int tile = (step << a.subs_log) + sub;
-        sti_bf16 *to = a.tiles + (int64_t)tile * a.middle * ROWS + lane % 4 * 8;
+        const bool stored = real && tile < tiles;
+        sti_bf16 *out = a.tiles + ((int64_t)tile * a.middle + (at.first + b) * a.m + lane / 4) * ROWS + lane % 4 * 8;
+        auto put = [&](int m0, int h, uint4 v) {
+            if (stored && m0 + 8 * h < a.m) store_global(out + (m0 + 8 * h) * ROWS, v);
+        };
+        const uint32_t w = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
+        if (a.w_turned)
+            product<KT, true>(a, w, in, 1, put);
+        else
+            product<KT, false>(a, w, in, 1, put);
+    }
+}
+
+/* Tiles in: a lane's part of the warp's unit, 16 bytes of every eighth number. */
+template <int STAGE, int KT> struct tile_reader {
+    const sti_bf16 *from;
+    bool real;
+    __device__ __forceinline__ tile_reader(const args &a, int block, int lane)
+    {
+        real = block < a.blocks;
+        from = a.tiles + (real ? inner_index<STAGE>(a, block, lane / 4, a.k) : 0) * ROWS + lane % 4 * 8;
+    }
+    __device__ __forceinline__ void fetch(const args &a, int tile, int tiles, uint4 (&next)[2 * KT])
+    {
+        if (!real || tile >= tiles) return;
+        const sti_bf16 *p = from + (int64_t)tile * a.middle * ROWS;
+#pragma unroll
+        for (int l = 0; l < 2 * KT; l++)
+            if (8 * l < a.k) next[l] = __ldcg((const uint4 *)(p + eight_on<STAGE>(a, l) * ROWS));
+    }
+};
+
+/* Stage 1 transposed, tiles -> dx: every warp for itself, in its own lines. */
+template <int KT>
+__device__ __forceinline__ void tiles_to_rows(const args &a, const lot &at, uint32_t w_at, uint32_t data)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = warp & (a.group - 1), sub = warp >> a.group_log;
+    const int tiles = (int)((a.count + ROWS - 1) / ROWS), steps = (tiles + a.subs - 1) >> a.subs_log;
+    const int l8 = lane % 8, mat = lane / 8;
+    const uint32_t mine = data + (uint32_t)(warp * a.pitch * LINE);
+    /* chunk c of line k lies at c ^ (k >> 1) ^ (k >> 3) */
+    const uint32_t line = mine + (uint32_t)(lane / 4 * LINE + ((lane ^ lane >> 3) & 3) * 16);
+    const uint32_t in_at = mine + (uint32_t)(((mat & 1) * 8 + l8) * LINE + ((mat >> 1 ^ l8 >> 1 ^ (mat & 1)) & 3) * 16);
+    const int place = 8 * (l8 / 2) + 2 * mat + l8 % 2;
+    const uint32_t back = mine + (uint32_t)(place * LINE + ((mat ^ l8 / 2) & 3) * 16);
+    const int number = lane % 4 * 8, col = (at.first + b) * a.m + number;
+    tile_reader<1, KT> reader(a, at.first + b, lane);
+    uint4 next[2 * KT];
+#pragma unroll
+    for (int l = 0; l < 2 * KT; l++) next[l] = zero4();
+    reader.fetch(a, (at.slice << a.subs_log) + sub, tiles, next);
+    for (int step = at.slice; step < steps; step += at.slices) {
+        const int tile = (step << a.subs_log) + sub;
+#pragma unroll
+        for (int l = 0; l < 2 * KT; l++) store_shared((line ^ (uint32_t)((l & 3) << 4)) + l * 8 * LINE, next[l]);
+        __syncwarp();
+        reader.fetch(a, ((step + at.slices) << a.subs_log) + sub, tiles, next);
+        uint32_t in[KT][4][2];
+        inputs_of_lines<KT, 1>(in_at, in);
+        __syncwarp();
+        auto put = [&](int m0, int h, uint4 v) {
+            store_shared((line ^ (uint32_t)((h | (m0 >> 4 & 1) << 1) << 4)) + (m0 + 8 * h) * LINE, v);
+        };
+        const uint32_t w = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
+        if (a.w_turned)
+            product<KT, true>(a, w, in, a.alpha, put);
+        else
+            product<KT, false>(a, w, in, a.alpha, put);
+        __syncwarp();
+        const int64_t row0 = (int64_t)tile * ROWS, left = reader.real ? a.count - row0 : 0;
+        sti_bf16 *out = a.outer + (row0 + lane / 4) * a.ld + col;
+        for (int i = 0; i * 32 < a.m; i++) {
+            const bool inside = i * 32 + number < a.m && col + i * 32 < a.width;
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                uint32_t r[4];
+                load_turned(r, (back ^ (uint32_t)(c << 4)) + i * 32 * LINE);
+                if (!inside || c * 8 + lane / 4 >= left) continue;
+                uint4 *to = (uint4 *)(out + (int64_t)(c * 8) * a.ld + i * 32), v = make_uint4(r[0], r[1], r[2], r[3]);
+                if (a.beta != 0) v = add_scaled(v, a.beta, *to);
+                __stcs(to, v);
+            }
+        }
+        __syncwarp();
+    }
+}
+
+/* Stage 2's outer side: the thread block's 8 or 16 neighbouring blocks are contiguous in a row. Chunk c of line k of
+ * block b lies at c ^ (k >> 1) ^ 2 b ^ (b >> 3). A move is 8 rows x 32 numbers. */
+struct columns {
+    uint32_t line, sub_step;
+    int col, col_step, line_step, key_step, rows_log, total;
+    bool real;
+    __device__ __forceinline__ columns(const args &a, int first, int each, int lane, uint32_t data)
+    {
+        const int i = lane % 8, e = 8 * (i / 2) + 2 * (lane / 8) + i % 2, b = e & (a.group - 1), k = e >> a.group_log;
+        line = data + (uint32_t)((b * a.pitch + k) * LINE + ((k >> 1 ^ b << 1 ^ b >> 3) & 3) * 16);
+        sub_step = (uint32_t)((a.pitch << a.group_log) * LINE);
+        const int g = lane % 4 * 8, block = first + (g & (a.group - 1));
+        real = block < a.blocks;
+        col = (g >> a.group_log) * a.n2 + block;
+        col_step = (32 >> a.group_log) * a.n2;
+        line_step = (32 >> a.group_log) * LINE;
+        key_step = 16 >> a.group_log;
+        rows_log = a.subs_log + 2;
+        total = each << a.group_log >> 5 << rows_log;
+    }
+    __device__ __forceinline__ uint32_t at(int rows, int span) const
+    {
+        return (line ^ (uint32_t)(((rows ^ span * key_step) & 3) << 4)) + (uint32_t)(span * line_step) +
+               (uint32_t)(rows >> 2) * sub_step;
+    }
+};
+
+/* Stage 2, tiles -> y. */
+template <int KT, int WARPS>
+__device__ __forceinline__ void tiles_to_columns(const args &a, const lot &at, uint32_t w_at, uint32_t data)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = warp & (a.group - 1), sub = warp >> a.group_log;
+    const int tiles = (int)((a.count + ROWS - 1) / ROWS), steps = (tiles + a.subs - 1) >> a.subs_log;
+    const int l8 = lane % 8, mat = lane / 8, key = b << 1 ^ b >> 3;
+    const uint32_t mine = data + (uint32_t)(warp * a.pitch * LINE);
+    const uint32_t line = mine + (uint32_t)(lane / 4 * LINE + ((lane ^ lane >> 3 ^ key) & 3) * 16);
+    const uint32_t in_at = mine + (uint32_t)(((mat & 1) * 8 + l8) * LINE + ((mat >> 1 ^ l8 >> 1 ^ key) & 3) * 16);
+    const columns y(a, at.first, a.m, lane, data);
+    tile_reader<2, KT> reader(a, at.first + b, lane);
+    uint4 next[2 * KT];
+#pragma unroll
+    for (int l = 0; l < 2 * KT; l++) next[l] = zero4();
+    reader.fetch(a, (at.slice << a.subs_log) + sub, tiles, next);
+    for (int step = at.slice; step < steps; step += at.slices) {
+#pragma unroll
+        for (int l = 0; l < 2 * KT; l++) store_shared(line + l * 8 * LINE, next[l]);
+        __syncwarp();
+        uint32_t in[KT][4][2];
+        inputs_of_lines<KT, 0>(in_at, in);
+        __syncwarp();
+        reader.fetch(a, ((step + at.slices) << a.subs_log) + sub, tiles, next);
+        auto put = [&](int m0, int h, uint4 v) { store_shared(line + (m0 + 8 * h) * LINE, v); };
+        const uint32_t w = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
+        if (a.w_turned)
+            product<KT, true>(a, w, in, a.alpha, put);
+        else
+            product<KT, false>(a, w, in, a.alpha, put);
+        __syncthreads();
+        const int64_t row0 = (int64_t)(step << a.subs_log) * ROWS;
+        const int left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), ld = (int)a.ld;
+        sti_bf16 *out = a.outer + row0 * a.ld + (lane / 4 * ld + y.col);
+        const int part = (y.total + WARPS - 1) / WARPS, end = (warp + 1) * part < y.total ? (warp + 1) * part : y.total;
+#pragma unroll 4
+        for (int it = warp * part; it < end; it++) {
+            const int rows = it & ((1 << y.rows_log) - 1), span = it >> y.rows_log;
+            uint32_t r[4];
+            load_turned(r, y.at(rows, span));
+            if (!y.real || y.col + span * y.col_step >= a.width || rows * 8 + lane / 4 >= left) continue;
+            uint4 *to = (uint4 *)(out + (rows * 8 * ld + span * y.col_step)), v = make_uint4(r[0], r[1], r[2], r[3]);
+            if (a.beta != 0) v = add_scaled(v, a.beta, *to);
+            __stcs(to, v);
+        }
+        __syncthreads();
+    }
+}
+
+/* Stage 2 transposed, dy -> tiles. */
+template <int KT, int WARPS>
+__device__ __forceinline__ void columns_to_tiles(const args &a, const lot &at, uint32_t w_at, uint32_t data)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = warp & (a.group - 1), sub = warp >> a.group_log;
+    const int tiles = (int)((a.count + ROWS - 1) / ROWS), steps = (tiles + a.subs - 1) >> a.subs_log;
+    const int l8 = lane % 8, mat = lane / 8, key = b << 1 ^ b >> 3, block = at.first + b;
+    const uint32_t mine = data + (uint32_t)(warp * a.pitch * LINE);
+    const uint32_t in_at = mine + (uint32_t)(((mat & 1) * 8 + l8) * LINE + ((mat >> 1 ^ l8 >> 1 ^ key) & 3) * 16);
+    const columns dy(a, at.first, a.k, lane, data);
+    const bool real = block < a.blocks;
+    uint4 next[2 * KT];
+#pragma unroll
+    for (int l = 0; l < 2 * KT; l++) next[l] = zero4();
+    auto fetch = [&](int step) {
+        const int64_t row0 = (int64_t)(step << a.subs_log) * ROWS;
+        const int left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), ld = (int)a.ld;
+        const sti_bf16 *p = a.outer + row0 * a.ld + (lane / 4 * ld + dy.col);
+#pragma unroll
+        for (int l = 0; l < 2 * KT; l++) {
+            const int it = warp * 2 * KT + l, rows = it & ((1 << dy.rows_log) - 1), span = it >> dy.rows_log;
+            if (!dy.real || it >= dy.total || dy.col + span * dy.col_step >= a.width) continue;
+            next[l] = rows * 8 + lane / 4 < left ? __ldcs((const uint4 *)(p + (rows * 8 * ld + span * dy.col_step)))
+                                                 : zero4();
+        }
+    };
+    if (at.slice < steps) fetch(at.slice);
+    for (int step = at.slice; step < steps; step += at.slices) {
+#pragma unroll
+        for (int l = 0; l < 2 * KT; l++) {
+            const int it = warp * 2 * KT + l;
+            if (it < dy.total) store_turned(dy.at(it & ((1 << dy.rows_log) - 1), it >> dy.rows_log), next[l]);
+        }
+        __syncthreads();
+        if (step + at.slices < steps) fetch(step + at.slices);
+        uint32_t in[KT][4][2];
+        inputs_of_lines<KT, 0>(in_at, in);
+        const int tile = (step << a.subs_log) + sub;
+        sti_bf16 *out =
+            a.tiles + ((int64_t)tile * a.middle + inner_index<2>(a, block, lane / 4, a.m)) * ROWS + lane % 4 * 8;
         const bool stored = real && tile < tiles;
         auto put = [&](int m0, int h, uint4 v) {
-            if (INTO) {
-                const int m = m0 + 8 * h + lane / 4;
-                if (stored && m < a.m) store_global(to + inner_index<STAGE>(a, first + b, m, a.m) * ROWS, v);
-            } else
-                store_shared(out_at + (uint32_t)((m0 + 8 * h) * LINE + (out_chunk ^ ((h | (m0 >> 4 & 1) << 1) << 4))),
-                             v);
+            if (stored && m0 + 8 * h < a.m) store_global(out + inner_index<2>(a, 0, m0 + 8 * h, a.m) * ROWS, v);
         };
-        const uint32_t mine = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
+        const uint32_t w = w_at + (uint32_t)(a.w_step ? b * a.w_bytes : 0);
         if (a.w_turned)
-            product<KT, true>(a, mine, in, a.alpha, put);
+            product<KT, true>(a, w, in, 1, put);
         else
-            product<KT, false>(a, mine, in, a.alpha, put);
+            product<KT, false>(a, w, in, 1, put);
         __syncthreads();
-        if constexpr (!INTO) {
-            write_outer<STAGE>(a, first, a.m, warp, WARPS, lane, (int64_t)(step << a.subs_log) * ROWS, data_at, spare);
-            __syncthreads();
-        }
     }
+}
+
+/* Bytes that the warps' inputs and outputs take. */
+static __host__ __device__ inline int data_bytes(const args &a, int stage, bool into, int kt, int warps)
+{
+    if (stage == 1 && into) return warps * ROWS * (2 * kt + 1) * 16 * (kt <= 4 ? 2 : 1); /* rows_buffer */
+    return (warps * a.pitch + ROWS) * LINE; /* a span of 32 numbers may end past the last unit */
+}
+
+/* INTO: outer -> tiles; else tiles -> outer. */
+template <int STAGE, bool INTO, int KT>
+__global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::BLOCKS) stage(const args a)
+{
+    extern __shared__ __align__(128) char memory[];
+    constexpr int WARPS = team<STAGE, KT>::WARPS;
+    const int groups = (a.blocks + a.group - 1) / a.group;
+    const lot at = { (int)(blockIdx.x % groups) * a.group, (int)(blockIdx.x / groups), (int)(gridDim.x / groups) };
+    const int w_all = weight_bytes(a);
+    const uint32_t w_at = shared_address(memory), data = w_at + (uint32_t)w_all;
+    asm volatile("griddepcontrol.launch_dependents;");
+    if ((a.k | a.m) % 16) clear(memory, w_all + data_bytes(a, STAGE, INTO, KT, WARPS)); /* numbers that no one writes */
+    load_weights(a, at.first, w_at);
+    COMMIT();
+    WAIT(0);
+    __syncthreads();
+    asm volatile("griddepcontrol.wait;" ::: "memory"); /* the tiles come from the launch before; weights do not */
+    if constexpr (STAGE == 1 && INTO)
+        rows_to_tiles<KT>(a, at, w_at, data);
+    else if constexpr (STAGE == 1)
+        tiles_to_rows<KT>(a, at, w_at, data);
+    else if constexpr (INTO)
+        columns_to_tiles<KT, WARPS>(a, at, w_at, data);
+    else
+        tiles_to_columns<KT, WARPS>(a, at, w_at, data);
 }
 
 /* ---- gradients of the weights ------------------------------------------------------------------------------------
@@ -565,11 +809,6 @@ void set_group(args *a, int group)
     for (a->group_log = 0; 1 << a->group_log < group;) a->group_log++;
 }
 
-int shared_bytes(const args *a, int warps)
-{
-    return weight_bytes(*a) + warps * a->pitch * LINE + LINE;
-}
-
 typedef void (*stage_fn)(const args);
 template <int STAGE, bool INTO> stage_fn stage_kernel(int kt)
 {
@@ -585,27 +824,35 @@ template <int STAGE, bool INTO> stage_fn stage_kernel(int kt)
 
 enum { SHARED_MOST = 227 * 1024 };
 
-/* Choose group and row tiles. Stage 2 takes 16 neighbouring blocks where it can (their outputs are then whole 32-byte
- * sectors of y), stage 1 few: its weights then leave room for two thread blocks. @return warps, 0: does not fit */
-int plan_stage(args *a, int stage, bool into)
+/* Choose group and row tiles for `warps` warps. Stage 2 takes 16 neighbouring blocks where it can (their outputs are
+ * then whole 32-byte sectors of y), stage 1 few: its weights then leave room for two thread blocks.
+ * @return bytes of shared memory, 0: does not fit */
+int plan_group(args *a, int stage, bool into, int warps, int most, int least)
 {
     const int kt = tiles_of_k(a);
     if (!kt || a->m > 128) return 0;
-    const int warps = stage == 2 && kt <= 4 ? 16 : 8;
     a->pitch = into || round16(a->m) < 16 * kt ? 16 * kt : round16(a->m);
-    for (int group = stage == 2 ? warps : a->k * a->m >= 8192 ? 2 : 4; group >= (stage == 2 ? 8 : 2); group /= 2) {
+    for (int group = most; group >= least; group /= 2) {
         set_group(a, group);
         a->subs = warps / group;
         for (a->subs_log = 0; 1 << a->subs_log < a->subs;) a->subs_log++;
-        if (shared_bytes(a, warps) <= SHARED_MOST) return warps;
+        const int bytes = weight_bytes(*a) + data_bytes(*a, stage, into, kt, warps);
+        if (bytes <= SHARED_MOST) return bytes;
     }
     return 0;
+}
+int plan_stage(args *a, int stage, bool into, int *warps)
+{
+    *warps = stage == 2 && tiles_of_k(a) <= 4 ? 16 : 8;
+    return stage == 2 ? plan_group(a, stage, into, *warps, *warps, 8)
+                      : plan_group(a, stage, into, *warps, a->k * a->m >= 8192 ? 2 : 4, 2);
 }
 
 /* follows: the launch before is a stage too, which this one may begin beside (it waits before it reads tiles). */
 void run_stage(const strata_context *ctx, args a, int stage, bool into, bool follows)
 {
-    const int warps = plan_stage(&a, stage, into), kt = tiles_of_k(&a), bytes = shared_bytes(&a, warps);
+    int warps;
+    const int bytes = plan_stage(&a, stage, into, &warps), kt = tiles_of_k(&a);
     const stage_fn fn = stage == 1 ? into ? stage_kernel<1, true>(kt) : stage_kernel<1, false>(kt)
                         : into ? stage_kernel<2, true>(kt)
                                    : stage_kernel<2, false>(kt);
@@ -731,7 +978,8 @@ extern "C" int64_t sti_twostage_sm90_work(const sti_twostage *t, int64_t max_cou
     int64_t part = 0;
     for (int stage = 1; stage <= 2; stage++) {
         args a = stage_args(t, stage, true), b = stage_args(t, stage, false);
-        if (!plan_stage(&a, stage, true) || !plan_stage(&b, stage, false)) return 0;
+        int warps;
+        if (!plan_stage(&a, stage, true, &warps) || !plan_stage(&b, stage, false, &warps)) return 0;
         grad_args g = weight_args(t, stage);
         int nt, slices;
         g.a.count = max_count;
