@@ -43,7 +43,7 @@ if(STRATA_HAVE_AVX512BF16)
   strata_isa(avx512bf16 -march=x86-64-v4 -mavx512bf16)
 endif()
 if(STRATA_HAVE_AMX)
-  strata_isa(amx -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16)
+  strata_isa(amx -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16 -mprfchw)
 endif()
 
 set(portable ${sources})

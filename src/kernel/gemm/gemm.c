@@ -9,6 +9,7 @@
 #include "kernel/gemm/gemm_bf16.h"
 #include "kernel/gemm/gemm_builtin.h"
 #include "kernel/gemm/gemm_cuda.h"
+#include "kernel/gemm/gemm_few.h"
 
 #if STRATA_HAVE_OPENBLAS
 #include <cblas.h>
@@ -18,6 +19,8 @@
 /* Multiply-adds below which threads cost more than they save, and the lines below which OpenBLAS itself thinks so. */
 #define SERIAL_WORK (96.0 * 96.0 * 64.0)
 #define SERIAL_WORK_BF16 (128.0 * 128.0 * 128.0)
+#define SERIAL_NUMBERS (256.0 * 1024.0) /* of B, where few rows of A only read it */
+#define LIBRARY_SMALL_WORK 1e6          /* up to which OpenBLAS does not pack */
 #define LIBRARY_GEMM_WORK (64.0 * 64.0 * 64.0)
 #define LIBRARY_GEMV_WORK (64.0 * 64.0)
 
@@ -31,6 +34,7 @@ typedef struct problem {
     int64_t tm, tn, nm, nn; /* tiles of C: size, and how many down and across */
     const strata_context *ctx;
     const sti_gemm_bf16 *rounded; /* NULL: products of f32 or f64 */
+    const sti_gemm_few *few;      /* NULL: A has many rows */
 } problem;
 
 enum { MC = 64, KC = 128, NC = 128, MR = 4 };
@@ -73,6 +77,21 @@ static const sti_gemm_bf16 *rounded_product(const strata_context *ctx, int32_t d
     return rounded[i];
 }
 
+/* The fewer rows, the less is gained by packing B, which these read as it is. Also where operands would be rounded:
+ * there is nothing to gain when memory is waited for. */
+static const sti_gemm_few *few_rows(const strata_context *ctx, int32_t dtype, int64_t m, int64_t n, int64_t k)
+{
+#if STRATA_X86
+    if (dtype != STRATA_F32 || m > STI_GEMM_FEW || ctx->isa < STI_ISA_AVX2) return NULL;
+    const sti_gemm_few *f = ctx->isa >= STI_ISA_AVX512 ? &sti_gemm_few_avx512 : &sti_gemm_few_avx2;
+    const bool packs = !STRATA_HAVE_OPENBLAS || (double)m * (double)n * (double)k > LIBRARY_SMALL_WORK;
+    return m == 1 || packs || sti_rounds(ctx) ? f : NULL;
+#else
+    (void)ctx, (void)dtype, (void)m, (void)n, (void)k;
+    return NULL;
+#endif
+}
+
 static const float *from(const void *p, int64_t elements)
 {
     return (const float *)p + elements;
@@ -93,7 +112,7 @@ static __attribute__((noinline)) void with_stack(const problem *q, int64_t m, in
     with_room(q, m, n, a, b, c, room, sizeof room);
 }
 
-static void task_bf16(const problem *q, int64_t product, int64_t tile)
+static void task_special(const problem *q, int64_t product, int64_t tile)
 {
     const int64_t i = tile / q->nn * q->tm, j = tile % q->nn * q->tn;
     const int64_t m = STI_MIN(q->tm, q->m - i), n = STI_MIN(q->tn, q->n - j);
@@ -102,6 +121,10 @@ static void task_bf16(const problem *q, int64_t product, int64_t tile)
     float *c = (float *)q->c + product * q->sc + i * q->ldc + j;
     if (q->k == 0 || (float)q->alpha == 0) {
         scale_f32(m, n, (float)q->beta, c, q->ldc);
+        return;
+    }
+    if (q->few) {
+        q->few->product(q->ta, q->tb, m, n, q->k, (float)q->alpha, a, q->lda, b, q->ldb, (float)q->beta, c, q->ldc);
         return;
     }
     void *room = sti_room_take(q->ctx);
@@ -127,8 +150,8 @@ static bool library_has_threads(void)
 static void run_task(const problem *q, int32_t dtype, int64_t t)
 {
     const int64_t tiles = q->nm * q->nn;
-    if (q->rounded)
-        task_bf16(q, t / tiles, t % tiles);
+    if (q->rounded || q->few)
+        task_special(q, t / tiles, t % tiles);
     else if (dtype == STRATA_F32)
         task_f32(q, t / tiles, t % tiles);
     else
@@ -146,7 +169,7 @@ static void run_serial(const problem *q, int32_t dtype, int64_t tasks, double wo
 #if STRATA_HAVE_OPENBLAS && STRATA_HAVE_OPENMP
     /* Outside a region an OpenMP OpenBLAS would take omp_get_max_threads() threads. The setting below belongs to the
      * task of this team of one and ends with it: no other code sees it. */
-    if (!q->rounded && work > (q->m == 1 || q->n == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) &&
+    if (!q->rounded && !q->few && work > (q->m == 1 || q->n == 1 ? LIBRARY_GEMV_WORK : LIBRARY_GEMM_WORK) &&
         !library_has_threads() && !omp_in_parallel() && omp_get_max_threads() > 1) {
 #pragma omp parallel num_threads(1)
         {
@@ -197,34 +220,22 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
         return;
     }
 #endif
-    problem q = { ta,
-                  tb,
-                  m,
-                  n,
-                  STI_MAX(k, 0),
-                  alpha,
-                  beta,
-                  a,
-                  b,
-                  c,
-                  lda,
-                  ldb,
-                  ldc,
-                  sa,
-                  sb,
-                  sc,
-                  m,
-                  n,
-                  1,
-                  1,
-                  ctx,
-                  rounded_product(ctx, dtype) };
+    problem q = { .ta = ta, .tb = tb, .m = m, .n = n, .k = STI_MAX(k, 0), .alpha = alpha, .beta = beta };
+    q.a = a, q.b = b, q.c = c;
+    q.lda = lda, q.ldb = ldb, q.ldc = ldc;
+    q.sa = sa, q.sb = sb, q.sc = sc;
+    q.tm = m, q.tn = n, q.nm = q.nn = 1;
+    q.ctx = ctx;
+    q.few = few_rows(ctx, dtype, m, n, k);
+    if (!q.few) q.rounded = rounded_product(ctx, dtype);
     const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
-    const double serial = q.rounded ? SERIAL_WORK_BF16 : SERIAL_WORK;
-    const bool own = q.rounded || !library_has_threads(); /* the threads are ours */
+    const double serial = q.few ? SERIAL_NUMBERS * (double)m : q.rounded ? SERIAL_WORK_BF16 : SERIAL_WORK;
+    const bool own = q.few || q.rounded || !library_has_threads(); /* the threads are ours */
     const int threads = own ? sti_threads(ctx) : 1;
     if (work >= serial && own) {
-        if (ctx->deterministic && !q.rounded) { /* by the shape alone */
+        if (q.few) { /* the order of a sum may depend on its place in 128 columns */
+            if (threads > 1 && count < 4 * threads) q.tn = round_up(sti_ceil_div(n, threads), 128);
+        } else if (ctx->deterministic && !q.rounded) { /* by the shape alone */
             q.tm = clamp(round_up(sti_ceil_div(m, 4), 16), 64, 256);
             q.tn = clamp(round_up(sti_ceil_div(n, 4), 16), 64, 512);
         } else if (threads > 1 && count < 4 * threads)

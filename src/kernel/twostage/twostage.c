@@ -6,6 +6,7 @@
 #include "core/real.h"
 #include "kernel/gemm.h"
 #include "kernel/twostage/twostage_device.h"
+#include "kernel/twostage/twostage_few.h"
 #include "kernel/twostage/twostage_isa.h"
 
 enum { LARGE = 160 * 160 };     /* weights of a block from which a library's product is as fast as a fused one */
@@ -53,16 +54,15 @@ static int64_t fused_work(const sti_twostage *t)
     return STI_MAX(one, two) * t->panel;
 }
 
-void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
+/* A few rows of f32 are what kernel/gemm reads weights for as they lie. */
+static bool few(const sti_twostage *t, int64_t count)
 {
-    t->loops = NULL;
-    t->fused = false;
-#if STRATA_HAVE_CUDA
-    if (sti_on_device(t->ctx)) {
-        sti_twostage_device_plan(t, max_count, scratch);
-        return;
-    }
-#endif
+    return STRATA_X86 && count <= STI_TWOSTAGE_FEW && t->dtype == STRATA_F32 && t->ctx->isa >= STI_ISA_AVX2;
+}
+
+/* What many rows need. */
+static void plan_rows(sti_twostage *t, int64_t max_count, int64_t *scratch)
+{
     const bool small = t->p * t->q <= LARGE && t->r * t->s <= LARGE, even = t->group == 1 || t->q == t->n2 * t->group;
     if (t->dtype == STRATA_F32 && small && even)
         for (size_t i = 0; !t->loops && variants[i]; i++)
@@ -81,6 +81,23 @@ void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
     t->panel = clamp16((512 << 10) / row, least, 256); /* what lies between the stages stays in a core's cache */
     t->grad_panel = clamp16((1 << 20) / row, STI_MAX(least, 64), 1024);
     *scratch = STI_MAX(sti_panel_scratch(t->ctx, max_count, t->panel), STI_MIN(max_count, t->grad_panel));
+}
+
+void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
+{
+    t->loops = NULL;
+    t->fused = false;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(t->ctx)) {
+        sti_twostage_device_plan(t, max_count, scratch);
+        return;
+    }
+#endif
+    plan_rows(t, max_count, scratch);
+    if (few(t, 1)) {
+        const int64_t least = sti_twostage_few_numbers(t, STI_MIN(max_count, STI_TWOSTAGE_FEW));
+        *scratch = STI_MAX(*scratch, sti_ceil_div(least, t->width));
+    }
 }
 
 const char *sti_twostage_variant(const sti_twostage *t)
@@ -424,6 +441,10 @@ void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, b
         return;
     }
 #endif
+    if (few(t, x->shape[0])) {
+        sti_twostage_few_apply(t, w1, w2, transposed, alpha, x, beta, y, work);
+        return;
+    }
     if (t->loops) {
         job j = { t, w1, w2, transposed, alpha, beta, x, y, work, 0 };
         sti_panels(t->ctx, x->shape[0], sti_panel_rows(t->ctx, x->shape[0], t->panel), fused_panel, &j);

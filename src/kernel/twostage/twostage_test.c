@@ -78,36 +78,36 @@ static const sti_twostage shapes[] = {
     { .rows = 64, .cols = 300, .n1 = 2, .p = 150, .q = 48, .n2 = 32, .r = 3, .s = 2, .group = 1, .out_major = true },
 };
 
-enum { COUNT = 530 };
+enum { MOST = 530 };
 
-static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa isa)
+static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa isa, int64_t count)
 {
     strata_context ctx = { .threads = threads, .isa = isa };
     sti_twostage t = shapes[is];
     t.ctx = &ctx;
     t.dtype = dtype;
     int64_t scratch;
-    sti_twostage_plan(&t, COUNT, &scratch);
+    sti_twostage_plan(&t, count == MOST ? MOST : count + 3, &scratch);
     const size_t e = strata_dtype_size(dtype);
     const int64_t n1 = (t.tied ? 1 : t.n1) * t.p * t.q, n2 = (t.tied ? 1 : t.n2) * t.s * t.r;
-    void *w1 = filled(dtype, n1, 1), *w2 = filled(dtype, n2, 2), *x = filled(dtype, COUNT * t.cols, 3),
-         *y = filled(dtype, COUNT * t.rows, 4);
-    void *ax = filled(dtype, COUNT * t.rows, 5), *aty = filled(dtype, COUNT * t.cols, 6),
-         *dx = filled(dtype, COUNT * t.cols, 6);
+    void *w1 = filled(dtype, n1, 1), *w2 = filled(dtype, n2, 2), *x = filled(dtype, count * t.cols, 3),
+         *y = filled(dtype, count * t.rows, 4);
+    void *ax = filled(dtype, count * t.rows, 5), *aty = filled(dtype, count * t.cols, 6),
+         *dx = filled(dtype, count * t.cols, 6);
     void *d1 = calloc((size_t)n1, 8), *d2 = calloc((size_t)n2, 8), *work;
     const size_t bytes = sti_round_up((size_t)(scratch * t.width) * e, STI_ALIGN);
     work = aligned_alloc(STI_ALIGN, bytes);
     memset(work, 0xff, bytes);
     double *a = matrix(&t, w1, w2, 0), *b = matrix(&t, w1, w2, 1);
-    const strata_tensor X = strata_view2(x, dtype, COUNT, t.cols), Y = strata_view2(y, dtype, COUNT, t.rows);
-    const strata_tensor AX = strata_view2(ax, dtype, COUNT, t.rows), ATY = strata_view2(aty, dtype, COUNT, t.cols),
-                        DX = strata_view2(dx, dtype, COUNT, t.cols);
+    const strata_tensor X = strata_view2(x, dtype, count, t.cols), Y = strata_view2(y, dtype, count, t.rows);
+    const strata_tensor AX = strata_view2(ax, dtype, count, t.rows), ATY = strata_view2(aty, dtype, count, t.cols),
+                        DX = strata_view2(dx, dtype, count, t.cols);
     sti_twostage_apply(&t, w1, w2, false, 2, &X, -0.5, &AX, work);
     sti_twostage_apply(&t, w1, w2, true, 2, &Y, -0.5, &ATY, work);
     sti_twostage_grad(&t, w1, w2, &X, &Y, d1, d2, 2, -0.5, &DX, work);
     const double c = 8 * (dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52) * sqrt((double)(t.p + t.r + 2));
     double worst = 0, planted = 0;
-    for (int64_t r = 0; r < COUNT; r += 13)
+    for (int64_t r = 0; r<count; r += count> 50 ? 13 : 1)
         for (int side = 0; side < 2; side++)
             for (int64_t i = 0; i < (side ? t.cols : t.rows); i++) {
                 double want = -0.5 * noise(side ? 6 : 5, r * (side ? t.cols : t.rows) + i), abs = fabs(want);
@@ -125,7 +125,7 @@ static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa 
             }
     /* <dW1, W1> = <dW2, W2> = <y, A x>: the map is linear in each factor */
     double form = 0, scale = 0, along1 = 0, along2 = 0;
-    for (int64_t r = 0; r < COUNT; r++)
+    for (int64_t r = 0; r < count; r++)
         for (int64_t i = 0; i < t.rows; i++)
             for (int64_t j = 0; j < t.cols; j++) {
                 const double z = get(y, dtype, r * t.rows + i) * get(x, dtype, r * t.cols + j);
@@ -155,10 +155,13 @@ static sti_isa best_isa(void)
 }
 static void all_shapes(int threads)
 {
+    static const int64_t counts[] = { 1, 3, 8, MOST };
     for (int isa = STI_ISA_C; isa <= (int)STI_MIN(best_isa(), STI_ISA_AVX512); isa++)
         for (size_t i = 0; i < STI_COUNT(shapes); i++)
             for (int32_t d = STRATA_F32; d <= STRATA_F64; d++)
-                if (d == STRATA_F32 || isa == STI_ISA_C) shape_against_matrix(i, d, threads, (sti_isa)isa);
+                if (d == STRATA_F32 || isa == STI_ISA_C)
+                    for (size_t c = 0; c < STI_COUNT(counts); c++)
+                        shape_against_matrix(i, d, threads, (sti_isa)isa, counts[c]);
 }
 static void one_thread(void)
 {
