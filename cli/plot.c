@@ -155,7 +155,10 @@ static void put_axes(FILE *f, const plot *p, extent x, extent y)
     } else {
         x.low = fmin(x.low, 0);
         x.high = x.high > 0 ? x.high + 0.02 * (x.high - x.low) : 1;
-        (void)fputs("set xtics autofreq\n", f);
+        if (p->xtics)
+            (void)fprintf(f, "set xtics (%s)\n", p->xtics);
+        else
+            (void)fputs("set xtics autofreq\n", f);
     }
     if (p->ymax > 0) y.high = fmin(y.high, p->ymax);
     if (p->logy) {
@@ -267,10 +270,11 @@ static char *adapt(const char *svg, const char *title)
         if (!strncmp(s, "rgb(", 4) && sscanf(s, "rgb( %d , %d , %d )%n", &r, &g, &b, &used) == 3 && used && r == 1 &&
             g == 2) {
             char var[32];
-            n = b == PLOT_GREY  ? snprintf(var, sizeof var, "var(--axis)")
-                : b == PLOT_INK ? snprintf(var, sizeof var, "var(--fg)")
-                : b == GRID     ? snprintf(var, sizeof var, "var(--grid)")
-                                : snprintf(var, sizeof var, "var(--c%d)", b);
+            n = b == PLOT_GREY   ? snprintf(var, sizeof var, "var(--axis)")
+                : b == PLOT_INK  ? snprintf(var, sizeof var, "var(--fg)")
+                : b == GRID      ? snprintf(var, sizeof var, "var(--grid)")
+                : b >= PLOT_RAMP ? snprintf(var, sizeof var, "var(--l%d)", b - PLOT_RAMP)
+                                 : snprintf(var, sizeof var, "var(--c%d)", b);
             append(&t, var, (size_t)n);
             s += used;
         } else if (!strncmp(s, " id=", 4) && (s[4] == '\'' || s[4] == '"')) {

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-enum { PLOT_MAX_SERIES = 96, PLOT_COLOURS = 8, PLOT_INK = 29, PLOT_GREY = 30, PLOT_DASHES = 5 };
+enum { PLOT_MAX_SERIES = 96, PLOT_COLOURS = 8, PLOT_RAMP = 8, PLOT_INK = 29, PLOT_GREY = 30, PLOT_DASHES = 5 };
 
 typedef enum plot_style {
     PLOT_LINE,  /* with points where they are few */
@@ -17,7 +17,7 @@ typedef enum plot_style {
 typedef struct plot_series {
     const double *x, *y; /* numbers that are not finite break the line */
     int n;
-    int colour; /* --cN; PLOT_INK: that of text, PLOT_GREY: that of the axes */
+    int colour; /* --cN; PLOT_RAMP + N: --lN, of an order; PLOT_INK: that of text, PLOT_GREY: that of the axes */
     plot_style style;
     int dash;                 /* 0: none, 1 … PLOT_DASHES - 1: a pattern */
     const double *low, *high; /* a band about a line, bars of points; NULL: none */
@@ -28,8 +28,9 @@ typedef struct plot {
     const char *xlabel, *ylabel;
     plot_series series[PLOT_MAX_SERIES];
     int nseries;
-    double ymax;    /* cut above; 0: automatic */
-    bool from_zero; /* the y axis starts at 0 */
+    const char *xtics; /* "'name' x, …"; NULL: automatic */
+    double ymax;       /* cut above; 0: automatic */
+    bool from_zero;    /* the y axis starts at 0 */
     bool logx, logy;
     int width, height;
 } plot;

@@ -34,6 +34,7 @@ static void write_page(const report *p)
     report_measures(p);
     report_context_errors(p);
     report_forecasts(p);
+    report_attention(p);
     report_samples(p);
     report_models(p);
     report_configuration(p);
@@ -81,6 +82,8 @@ static const cli_option options[] = {
     { "note", 0, CLI_TEXT, "TEXT", "a paragraph below the heading; repeatable", NULL, 0, 0 },
     { "family", 0, CLI_TEXT, "NAME=PATTERN",
       "the runs whose paths match (mlr=*/mlr-*) are sizes of one family; repeatable", NULL, 0, 0 },
+    { "attention", 0, CLI_INT, "N", "windows of held-out data on which attention is looked at; 0: none", "4", 0, 1e6 },
+    { "data", 'd', CLI_TEXT, "FILE", "look at attention on this data, not on what the runs keep apart", NULL, 0, 0 },
     { "prompt", 'p', CLI_TEXT, "TEXT", "text that the samples continue", "\n", 0, 0 },
     { "temperature", 't', CLI_NUM, "X", "of the samples", "0.8", 1e-3, 1e3 },
     { "seed", 0, CLI_INT, "N", "of the samples", "1", 0, 9e15 },

@@ -37,6 +37,10 @@ typedef struct report_model {
     bool has_cost; /* of the checkpoint, or of the configuration */
     strata_cost cost;
     char *sample;
+    int64_t context;
+    strata_attention_layer *layer; /* owned */
+    int layers;                    /* of attention */
+    strata_analysis *analysis;     /* owned; NULL: none, not wanted, or not possible */
 } report_model;
 
 /* Models that differ in width, layers and learning rate only, or that --family names. */
@@ -101,6 +105,7 @@ void report_scaling(const report *p);
 void report_measures(const report *p);       /* of the tasks */
 void report_context_errors(const report *p); /* of the task regression */
 void report_forecasts(const report *p);      /* of the task forecast */
+void report_attention(const report *p);
 void report_samples(const report *p);
 void report_models(const report *p);
 void report_configuration(const report *p);

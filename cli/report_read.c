@@ -163,13 +163,37 @@ static void draw_sample(report_model *g, const strata_model *m, const cli *c)
     strata_session_destroy(s);
 }
 
+static void read_layers(report_model *g, const strata_model *m)
+{
+    const int32_t n = strata_model_attention_count(m);
+    g->context = strata_model_context(m);
+    g->layer = n > 0 ? calloc((size_t)n, sizeof *g->layer) : NULL;
+    for (int32_t i = 0; g->layer && i < n; i++) {
+        g->layer[i].size = STRATA_INIT(strata_attention_layer);
+        if (strata_model_attention(m, i, 0, &g->layer[i]) == STRATA_OK) g->layers++;
+        g->layer[i].name = NULL; /* the model's */
+    }
+}
+
+/* Attention on data: --data, or what the run keeps apart. */
+static void look_at_attention(report_model *g, const char *path, int32_t best, const cli *c, const strata_context *ctx)
+{
+    const char *data = cli_text(c, "data");
+    const strata_analysis_config how = { STRATA_INIT(strata_analysis_config), .best = best,
+                                         .sequences = cli_int(c, "attention") };
+    if (!g->layers || !how.sequences || g->minor) return;
+    if (strata_analysis_create(ctx, path, &data, data ? 1 : 0, &how, &g->analysis) != STRATA_OK)
+        cli_note("strata: %s: attention is not measured: %s", path, strata_last_error());
+}
+
 /* From the first seed that has a checkpoint: the best one would flatter the model. */
 static void read_checkpoint(report_model *g, const cli *c, const strata_context *ctx)
 {
     for (int i = 0; i < g->n && !g->has_model; i++) {
         const char *path = g->run[i]->path;
         strata_model *m = NULL;
-        if (strata_model_load(ctx, path, 1, &m) != STRATA_OK && strata_model_load(ctx, path, 0, &m) != STRATA_OK) {
+        int32_t best = strata_model_load(ctx, path, 1, &m) == STRATA_OK;
+        if (!best && strata_model_load(ctx, path, 0, &m) != STRATA_OK) {
             cli_note("strata: %s: no checkpoint to sample from: %s", path, strata_last_error());
             continue;
         }
@@ -177,8 +201,10 @@ static void read_checkpoint(report_model *g, const cli *c, const strata_context 
         g->has_cost = strata_model_cost(m, 0, &g->cost) == STRATA_OK;
         free(g->spec);
         g->spec = copy(strata_model_spec(m), strlen(strata_model_spec(m)));
+        read_layers(g, m);
         draw_sample(g, m, c);
         strata_model_destroy(m);
+        look_at_attention(g, path, best, c, ctx);
     }
 }
 
@@ -258,6 +284,8 @@ void report_free(report *p)
     for (int k = 0; p->model && k < REPORT_MODELS; k++) {
         free(p->model[k].spec);
         free(p->model[k].sample);
+        free(p->model[k].layer);
+        strata_analysis_destroy(p->model[k].analysis);
     }
     free(p->run);
     free(p->family);
