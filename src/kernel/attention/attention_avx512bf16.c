@@ -45,8 +45,8 @@ static inline __attribute__((always_inline)) void dot_products(const int columns
     }
 }
 
-static void product(int64_t n, const uint16_t *a, const uint16_t *last, int steps, const uint16_t *b, int64_t bn,
-                    int64_t bs, float *c, int64_t cn, int add)
+static void product_rows(int64_t n, const uint16_t *a, const uint16_t *last, int steps, const uint16_t *b, int64_t bn,
+                         int64_t bs, float *c, int64_t cn, int add)
 {
     while (n > 0) {
         const int columns = n == 4 ? 2 : n >= 3 ? 3 : (int)n; /* 4: twice 2 */
@@ -60,6 +60,12 @@ static void product(int64_t n, const uint16_t *a, const uint16_t *last, int step
         b += columns * bn;
         c += columns * cn;
     }
+}
+
+static void product(int64_t m, int64_t am, int64_t n, int64_t bn, const uint16_t *a, const uint16_t *last, int steps,
+                    const uint16_t *b, int64_t bs, float *c, int64_t cm, int64_t cn, int add)
+{
+    for (int64_t i = 0; i < m; i++) product_rows(n, a + i * am, last + i * am, steps, b, bn, bs, c + i * cm, cn, add);
 }
 
 #include "kernel/attention/attention_bf16.inc"
