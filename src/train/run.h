@@ -17,7 +17,8 @@ typedef int (*sti_tick_fn)(void *user);
 
 /* Window w of the task's validation data into place b of the trainer's batch. */
 void sti_run_take(sti_trainer *t, const sti_task *task, int64_t w, int64_t b);
-/* Number i of n windows that are spread over all of them: floor(i windows / n). */
+/* Number i of n <= windows windows that are spread over all of them: a random one, the same in every run, of each of n
+ * equal parts. Equal steps would meet a daily cycle always at the same hour. */
 int64_t sti_run_spread(int64_t i, int64_t windows, int64_t n);
 
 typedef struct sti_evaluation {

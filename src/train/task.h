@@ -54,6 +54,9 @@ typedef struct sti_task_class {
     int64_t (*eval_windows)(const sti_task *t, int64_t time);
     void (*eval_window)(const sti_task *t, int64_t window, int64_t time, int32_t *tokens, int32_t *targets);
     void (*eval_values)(const sti_task *t, int64_t window, int64_t time, float *x, float *y);
+    /* The windows of an evaluation of about `budget` (> 0) tokens: how many (i < 0), else which is number i. For tasks
+     * whose models may see the same data in windows of other lengths. NULL: budget / time windows, spread over all. */
+    int64_t (*eval_sample)(const sti_task *t, int64_t budget, int64_t i);
     /* Bytes of text that the scored tokens of all windows stand for; 0, or NULL: a token is a byte, or there is none.
      */
     int64_t (*eval_bytes)(const sti_task *t);

@@ -418,6 +418,12 @@ static void eval_values(const sti_task *t, int64_t window, int64_t time, float *
     sti_forecast_sequence(f, f->part, window, x, y);
 }
 
+static int64_t eval_sample(const sti_task *t, int64_t budget, int64_t i)
+{
+    const sti_forecast *f = t->data;
+    return sti_forecast_sample(f, f->part, budget, i);
+}
+
 const sti_task_class sti_task_class_forecast = {
     .kind = "forecast",
     .summary = "forecasting of time series in tables (CSV) and .tsf files",
@@ -429,6 +435,7 @@ const sti_task_class sti_task_class_forecast = {
     .values = values,
     .eval_windows = eval_windows,
     .eval_values = eval_values,
+    .eval_sample = eval_sample,
     .save = save,
     .score_create = sti_forecast_score_create,
     .score_answer = sti_forecast_score_answer,

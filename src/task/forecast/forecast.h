@@ -87,6 +87,9 @@ void sti_forecast_targets(const sti_forecast *f, int32_t k, int64_t row, sti_win
 int64_t sti_forecast_sequences(const sti_forecast *f, sti_forecast_part part);
 void sti_forecast_locate(const sti_forecast *f, sti_forecast_part part, int64_t i, int32_t *series, int64_t *origin);
 void sti_forecast_sequence(const sti_forecast *f, sti_forecast_part part, int64_t i, float *x, float *y);
+/* The sequences of an evaluation of about so many predicted numbers: how many (i < 0), else which is number i. The same
+ * origins of every series, whatever the model makes of a window: models are compared on the same data. */
+int64_t sti_forecast_sample(const sti_forecast *f, sti_forecast_part part, int64_t numbers, int64_t i);
 
 /* ---- results -------------------------------------------------------------------------------------------------- */
 /* As in sti_task_class. */

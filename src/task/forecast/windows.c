@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "task/forecast/forecast.h"
+#include "train/run.h"
 
 /* Below this deviation (of that of the training part) windows are not stretched to 1: nearly constant ones would rule
  * the loss. */
@@ -74,6 +75,19 @@ void sti_forecast_locate(const sti_forecast *f, sti_forecast_part part, int64_t 
     if (f->tokens == STI_FORECAST_VARIATE) lo = 0;
     *series = lo;
     *origin = f->series[lo].from[part] + i - first[lo];
+}
+
+int64_t sti_forecast_sample(const sti_forecast *f, sti_forecast_part part, int64_t numbers, int64_t i)
+{
+    const bool joint = f->tokens == STI_FORECAST_VARIATE;
+    const int64_t each = STI_MAX(1, numbers / (f->horizon * f->panel.count));
+    int64_t before = 0;
+    for (int32_t k = 0; k < (joint ? 1 : f->panel.count); k++) {
+        const int64_t origins = f->series[k].origins[part], n = STI_MIN(origins, each);
+        if (i >= 0 && i < before + n) return (joint ? 0 : f->first[part][k]) + sti_run_spread(i - before, origins, n);
+        before += n;
+    }
+    return before;
 }
 
 void sti_forecast_sequence(const sti_forecast *f, sti_forecast_part part, int64_t i, float *x, float *y)
