@@ -16,7 +16,9 @@ static void write_page(const report *p)
                 "<meta name=\"color-scheme\" content=\"light dark\">\n<title>",
                 p->f);
     report_text(p->f, title);
-    (void)fprintf(p->f, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>", report_style);
+    (void)fputs("</title>\n", p->f);
+    report_style(p->f);
+    (void)fputs("</head>\n<body>\n<main>\n<h1>", p->f);
     report_text(p->f, title);
     (void)fprintf(p->f, "</h1>\n<p class=\"soft\">%d %s", p->runs, p->runs == 1 ? "run" : "runs");
     if (p->seeds) (void)fprintf(p->f, " of %d %s", p->models, p->models == 1 ? "model" : "models");
@@ -98,8 +100,12 @@ const cli_command cmd_report = {
     "side\n"
     "by side and at equal amounts of each, throughput, a sample of each, and what differs between their\n"
     "configurations. Runs that differ only in train.seed are one model: its curve is their mean, with a band from the\n"
-    "least to the largest. Pictures need gnuplot.",
-    "strata report runs/standard runs/mlr -o report.html --title \"Standard and MLR attention\"",
+    "least to the largest. Models that differ only in width, layers and learning rate are sizes of one family: power\n"
+    "laws are fitted through three sizes and more. Attention is looked at on held-out data; runs of the task\n"
+    "regression show the error in context beside its closed forms, runs of forecast what came. Pictures need gnuplot.\n"
+    "docs/report.md has the definitions.",
+    "strata report runs/standard runs/mlr -o report.html --title \"Standard and MLR attention\"\n"
+    "strata report study/*/* -o study.html --family 'mlr=*mlr*' --attention 0",
     1,
     -1,
     options,

@@ -86,7 +86,7 @@ typedef enum report_curve { VALIDATION, TRAINING, THROUGHPUT } report_curve;
 int report_points(const report_run *r, report_curve c, amount a, double *x, double *y);
 
 /* ---- HTML ------------------------------------------------------------------------------------------------------- */
-extern const char report_style[];
+void report_style(FILE *f);
 /* Text for a page: markup escaped; what is no character (byte models may write anything) becomes U+FFFD. */
 void report_text(FILE *f, const char *s);
 /* A dot in a colour; ring: an open one. */

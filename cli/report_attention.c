@@ -113,9 +113,9 @@ static void name_tics(const strata_attention_measures *m, view v, char *tics, si
 static const char *const caption_of[] = { [MASS] = "Attention mass against distance",
                                           [RANK] = "Rank of the scores against distance",
                                           [LEVELS] = "Logit scale of the levels" };
-static const char *const xlabel_of[] = { [MASS] = "distance from the query, up to twice as far (tokens)",
-                                         [RANK] = "distance of the block (tokens)",
-                                         [LEVELS] = "level" };
+static const char *const xlabel_of[] = {
+    [MASS] = "from this distance to the next (tokens)", [RANK] = "distance of the block (tokens)", [LEVELS] = "level"
+};
 
 static void put_plot(const report *p, plot *g, view v, const strata_attention_measures *m)
 {
@@ -246,13 +246,13 @@ static void numbers(const report *p, const strata_analysis *a)
     (void)fputs("</table></div>\n", p->f);
 }
 
-static void on_data(const report *p, int k)
+static void on_data(const report *p, int k, bool open)
 {
     const strata_analysis *a = p->model[k].analysis;
     const strata_attention_measures m = most_levels(a);
-    (void)fputs("<h3>", p->f);
+    (void)fprintf(p->f, "<details%s><summary>", open ? " open" : "");
     report_name(p, k);
-    (void)fputs(", layer by layer</h3>\n", p->f);
+    (void)fputs(", layer by layer</summary>\n", p->f);
     if (plot_available()) {
         (void)fputs("<div class=\"grid\">\n", p->f);
         layers_plot(p, a, MASS);
@@ -261,6 +261,7 @@ static void on_data(const report *p, int k)
         (void)fputs("</div>\n", p->f);
     }
     numbers(p, a);
+    (void)fputs("</details>\n", p->f);
 }
 
 static void explain(const report *p, const strata_attention_measures *m)
@@ -311,5 +312,5 @@ void report_attention(const report *p)
         (void)fputs("</div>\n", p->f);
     }
     for (int k = 0; k < p->models; k++)
-        if (strata_analysis_count(p->model[k].analysis)) on_data(p, k);
+        if (strata_analysis_count(p->model[k].analysis)) on_data(p, k, seen <= 2);
 }

@@ -140,7 +140,7 @@ static void figure(const report *p, const char *caption, report_curve c, amount 
     char xlabel[64], title[128];
     plot g = { .title = title,
                .xlabel = xlabel,
-               .ylabel = c == THROUGHPUT ? "thousand tokens per second" : loss,
+               .ylabel = c == THROUGHPUT ? "thousand tokens/s" : loss,
                .width = wide ? 1000 : 540,
                .height = wide ? 400 : 350,
                .from_zero = c == THROUGHPUT };

@@ -109,12 +109,13 @@ static void put_fit(const report *p, const line *l)
     (void)fputs("<td>", p->f);
     put_interval(p->f, l->fit.exponent, l->fit.t * l->fit.exponent_error);
     (void)fputs("</td><td>", p->f);
-    if (l->floored) {
-        put_interval(p->f, l->floor.exponent, l->floor.t * l->floor.exponent_error);
+    const double half = l->floor.t * l->floor.exponent_error;
+    if (l->floored && half < l->floor.exponent) {
+        put_interval(p->f, l->floor.exponent, half);
         (void)fputs("<br>a = ", p->f);
         put_interval(p->f, l->floor.floor, l->floor.t * l->floor.floor_error);
     } else {
-        (void)fputs(l->n < 4 ? "–" : "none", p->f);
+        (void)fputs(l->n < 4 ? "–" : l->floored ? "undetermined" : "none", p->f);
     }
     (void)fputs("</td>", p->f);
 }
@@ -171,9 +172,9 @@ void report_scaling(const report *p)
                   "family. A point is the validation loss at the end of the runs, the mean over the seeds%s; its bar "
                   "goes from the least to the largest. c is fitted by least squares through the logarithms of the "
                   "points, with a floor by least squares of relative residuals (none: the points do not bend towards "
-                  "one). ± is half of a 95 %% interval: Student’s t times the standard error that the points’ "
-                  "distances from the curve give, so with few sizes it is wide. N counts all parameters, C the "
-                  "training FLOPs of a run.</p>\n",
+                  "one; undetermined: the interval of c holds 0). ± is half of a 95 %% interval: Student’s t times "
+                  "the standard error that the points’ distances from the curve give, so with few sizes it is wide. "
+                  "N counts all parameters, C the training FLOPs of a run.</p>\n",
                   rates ? ", of several learning rates that with the least mean" : "");
     if (plot_available()) {
         (void)fputs("<div class=\"grid\">\n", p->f);

@@ -65,7 +65,8 @@ typedef struct strata_attention_measures {
     /* Scores of `block` consecutive queries with the `block` keys that end offset[k] blocks before the queries' last;
      * of the first softmax; NaN: outside of its mask. With p_i = s_i^2 / sum s^2 of the singular values s:
      * rank: the fewest that hold 99 % of sum s^2; entropy_rank: exp(-sum p ln p). */
-    int64_t block; /* the largest power of two up to 64 and a quarter of the window; 0: the window is too short */
+    int64_t
+        block; /* the largest power of two up to 64 and an eighth of the window, at least 4; 0: too short a window */
     int32_t offsets;
     const int64_t *offset;
     const double *rank, *entropy_rank;

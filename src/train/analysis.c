@@ -282,8 +282,8 @@ static strata_status find_layers(const sti_graph *g, strata_analysis *a)
 static void lay_out(strata_analysis *a, int64_t time)
 {
     a->bins = bin_of(time - 1) + 1;
-    for (a->block = 64; a->block > time / 4; a->block /= 2) {}
-    if (a->block < 4) a->block = 0;
+    for (a->block = 64; a->block > 4 && a->block > time / 8; a->block /= 2) {}
+    if (a->block > time / 4) a->block = 0;
     for (int64_t o = 1; a->block > 0 && (o + 1) * a->block <= time && a->offsets < OFFSETS; o *= 2)
         a->offset[a->offsets++] = o;
 }

@@ -17,7 +17,7 @@ echo "from the spec: layers, heads, ranks, tokens, active rank, cache bytes a to
 section r.html | sed -n '/from the spec/,/<\/table>/p' | grep '^<tr><td>' | cells
 section r.html | grep '<th>layer</th>' | cells
 section r.html | grep -c '^<tr><td><span class="dot" style="color:var(--l[0-7])"></span>[0-9]</td><td>[0-9.]*</td>'
-section r.html | grep -o '<h3>.*</h3>' | cells
+section r.html | grep -o -e '<h3>.*</h3>' -e '<details.*</summary>' | cells
 if command -v gnuplot >/dev/null; then
     section r.html | grep -o '<figcaption>[^<]*' | sort | uniq -c | sed 's/^ *//'
 else
