@@ -9,7 +9,8 @@
 #include "kernel/twostage/twostage_few.h"
 #include "kernel/twostage/twostage_isa.h"
 
-enum { LARGE = 160 * 160 };     /* weights of a block from which a library's product is as fast as a fused one */
+/* Weights of a block from which a product of kernel/gemm is as fast as a fused one: in f32, and of rounded operands. */
+enum { LARGE = 160 * 160, LARGE_ROUNDED = 64 * 64 };
 enum { TILE = 16, NARROW = 8 }; /* rows a power of two apart share a set of the first cache: few at a time */
 
 #define REAL float
@@ -63,7 +64,8 @@ static bool few(const sti_twostage *t, int64_t count)
 /* What many rows need. */
 static void plan_rows(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
-    const bool small = t->p * t->q <= LARGE && t->r * t->s <= LARGE, even = t->group == 1 || t->q == t->n2 * t->group;
+    const int64_t most = sti_rounds(t->ctx) ? LARGE_ROUNDED : LARGE;
+    const bool small = t->p * t->q <= most && t->r * t->s <= most, even = t->group == 1 || t->q == t->n2 * t->group;
     if (t->dtype == STRATA_F32 && small && even)
         for (size_t i = 0; !t->loops && variants[i]; i++)
             if (t->ctx->isa >= variants[i]->isa) t->loops = variants[i];

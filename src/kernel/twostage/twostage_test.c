@@ -75,6 +75,8 @@ static const sti_twostage shapes[] = {
     { .rows = 40, .cols = 60, .n1 = 6, .p = 10, .q = 16, .n2 = 8, .r = 12, .s = 5, .group = 2 },
     /* blocks longer and wider than every tile, parts of vectors, outputs cut */
     { .rows = 85, .cols = 75, .n1 = 2, .p = 39, .q = 57, .n2 = 19, .r = 6, .s = 5, .group = 3 },
+    /* blocks that math=bf16 gives to kernel/gemm */
+    { .rows = 150, .cols = 140, .n1 = 2, .p = 70, .q = 75, .n2 = 2, .r = 75, .s = 75, .group = 1, .out_major = true },
     { .rows = 64, .cols = 300, .n1 = 2, .p = 150, .q = 48, .n2 = 32, .r = 3, .s = 2, .group = 1, .out_major = true },
 };
 
@@ -82,7 +84,10 @@ enum { MOST = 530 };
 
 static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa isa, int64_t count)
 {
-    strata_context ctx = { .threads = threads, .isa = isa };
+    /* past AVX512 there is only what math=bf16 adds */
+    strata_context ctx = { .threads = threads,
+                           .isa = isa,
+                           .math = isa > STI_ISA_AVX512 ? STI_MATH_BF16 : STI_MATH_F32 };
     sti_twostage t = shapes[is];
     t.ctx = &ctx;
     t.dtype = dtype;
@@ -105,7 +110,8 @@ static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa 
     sti_twostage_apply(&t, w1, w2, false, 2, &X, -0.5, &AX, work);
     sti_twostage_apply(&t, w1, w2, true, 2, &Y, -0.5, &ATY, work);
     sti_twostage_grad(&t, w1, w2, &X, &Y, d1, d2, 2, -0.5, &DX, work);
-    const double c = 8 * (dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52) * sqrt((double)(t.p + t.r + 2));
+    const double eps = sti_rounds(&ctx) ? 0x1p-8 : dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52;
+    const double c = 8 * eps * sqrt((double)(t.p + t.r + 2));
     double worst = 0, planted = 0;
     for (int64_t r = 0; r<count; r += count> 50 ? 13 : 1)
         for (int side = 0; side < 2; side++)
@@ -156,7 +162,7 @@ static sti_isa best_isa(void)
 static void all_shapes(int threads)
 {
     static const int64_t counts[] = { 1, 3, 8, MOST };
-    for (int isa = STI_ISA_C; isa <= (int)STI_MIN(best_isa(), STI_ISA_AVX512); isa++)
+    for (int isa = STI_ISA_C; isa <= (int)best_isa(); isa++)
         for (size_t i = 0; i < STI_COUNT(shapes); i++)
             for (int32_t d = STRATA_F32; d <= STRATA_F64; d++)
                 if (d == STRATA_F32 || isa == STI_ISA_C)
