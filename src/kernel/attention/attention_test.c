@@ -1347,6 +1347,39 @@ static void self_test_passes(void)
     strata_context_destroy(ctx);
 }
 
+/* Scores so far apart, up to 2^30 in units of the exponential, that a row's output is the value of its largest: they
+ * rise along the keys, or fall, or rise to a few thousand. */
+static void large_scores_pick_one_value(void)
+{
+    enum { N = 230, D = 4 };
+    static const double slope[] = { 4e6, -4e6, 3e3, -3e3 };
+    const scoring s = { "score=standard scale=1", D, D, 1, 1, { { 0 } }, { 0 }, 0 };
+    const sizes z = { 1, 1, 1, N, N, 0, 0 };
+    for (size_t c = 0; c < sizeof slope / sizeof *slope; c++) {
+        inputs x = draw(&s, &z, 140 + c);
+        for (int i = 0; i < N * D; i++) {
+            x.q[i] = i % D ? 0 : slope[c] / 64;
+            x.k[i] = i % D ? 0 : 64 * (i / D + 1);
+        }
+        for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+            strata_context *ctx = context(isas[i], 1, 0);
+            strata_attention *a = plan(ctx, &s, &z, STRATA_F32);
+            tensors y = tensors_make(&s, &z, STRATA_F32, PLAIN, &x);
+            run(a, &y, NULL);
+            for (int t = 0; t < N; t++) {
+                int best = slope[c] > 0 ? t : 0;
+                CHECK(fabs(get(&y.lse.t, t) - slope[c] * (best + 1)) <= 1e-6 * fabs(slope[c]) * (best + 1));
+                for (int d = 0; d < D; d++)
+                    CHECK(fabs(get(&y.o.t, t * D + d) - x.v[best * D + d]) <= 1e-6 * fabs(x.v[best * D + d]));
+            }
+            tensors_free(&y);
+            strata_attention_destroy(a);
+            strata_context_destroy(ctx);
+        }
+        inputs_free(&x);
+    }
+}
+
 /* ---- the exponential -------------------------------------------------------------------------------------------- */
 
 #include "core/real.h"
@@ -1382,4 +1415,5 @@ TESTS(T(every_variant_is_there), T(equals_oracle_at_every_length), T(equals_orac
       T(bits_do_not_depend_on_threads), T(the_past_does_not_see_the_future), T(smaller_calls_than_planned),
       T(alibi_bias), T(flops_count_the_pairs_of_the_mask), T(memory_grows_with_time_only),
       T(two_softmaxes_sum_to_two_and_one_to_one), T(bad_specs_are_refused_with_a_reason),
-      T(canonical_keys_make_the_same_plan), T(self_test_passes), T(exponential_within_three_ulp))
+      T(canonical_keys_make_the_same_plan), T(large_scores_pick_one_value), T(self_test_passes),
+      T(exponential_within_three_ulp))
