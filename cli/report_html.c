@@ -86,12 +86,14 @@ static const char media[] = /* phones and paper */
     "3rem}.grid{grid-template-columns:minmax(0,1fr)}"
     ".broad{display:none}.narrow{display:block}h1{font-size:1.7rem}svg text{font-size:18px}"
     "th:first-child,td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:6.2rem;max-width:8.5rem;"
-    "position:sticky;left:0;background:var(--bg);padding-right:.4rem}"
+    "position:sticky;left:0;background:linear-gradient(var(--bg),var(--bg)) 0 1px no-repeat padding-box;"
+    "padding-right:.4rem}" /* not the first pixel: heights are fractions, and a line may lie there */
     ".lead{font-size:1.08rem}}\n"
     "@media print{:root{--bg:#fff;--fg:#000;--soft:#444;--rule:#ccc;--panel:#fff;--axis:#444;--grid:#ddd}"
     "body{font-size:10pt}main{max-width:none;padding:0}h1{font-size:18pt}h2{margin-top:1.4rem}.grid{gap:.8rem 1.4rem}"
     "table{font-size:8.2pt}th{font-size:7.4pt;white-space:normal}th,td{padding:.22rem 0 .22rem .5rem}"
-    "figure,.sample,tr,.scroll,.legend{break-inside:avoid}h2,h3,.legend{break-after:avoid}p{orphans:3;widows:3}"
+    "figure,.sample,tr,.scroll,.legend{break-inside:avoid}h2,h3,h2+p,summary,.legend{break-after:avoid}p{orphans:3;"
+    "widows:3}"
     ".scroll{overflow:visible;background:none}details:not([open]){display:none}}\n";
 
 void report_style(FILE *f)
