@@ -39,7 +39,9 @@ static int gnuplot(const char *arg)
 
 bool plot_available(void)
 {
-    return gnuplot("--version") == 0;
+    static int known = -1;
+    if (known < 0) known = gnuplot("--version") == 0;
+    return known == 1;
 }
 
 /* ---- the script ------------------------------------------------------------------------------------------------- */

@@ -202,7 +202,7 @@ static void read_checkpoint(report_model *g, const cli *c, const strata_context 
         free(g->spec);
         g->spec = copy(strata_model_spec(m), strlen(strata_model_spec(m)));
         read_layers(g, m);
-        draw_sample(g, m, c);
+        if (!g->minor) draw_sample(g, m, c);
         strata_model_destroy(m);
         look_at_attention(g, path, best, c, ctx);
     }
