@@ -1,22 +1,15 @@
 /* bf16 products by the tile registers: 2 x 2 tiles of C, of 16 x 16 sums each. */
-#include <immintrin.h>
-
+#include "backend/cpu/amx.h"
 #include "kernel/gemm/gemm_bf16.h"
 
 static void open_tiles(void)
 {
-    alignas(STI_ALIGN) struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } shape = { .palette = 1 };
-    for (int i = 0; i < 8; i++) shape.bytes[i] = 64, shape.rows[i] = 16;
-    _tile_loadconfig(&shape);
+    sti_tiles_open();
 }
 
 static void close_tiles(void)
 {
-    _tile_release();
+    sti_tiles_close();
 }
 
 static void block(int rows, int columns, int64_t steps, const uint16_t *pa, const uint16_t *pb, float *t, int64_t ldt,

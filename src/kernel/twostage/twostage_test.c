@@ -110,8 +110,9 @@ static void shape_against_matrix(size_t is, int32_t dtype, int threads, sti_isa 
     sti_twostage_apply(&t, w1, w2, false, 2, &X, -0.5, &AX, work);
     sti_twostage_apply(&t, w1, w2, true, 2, &Y, -0.5, &ATY, work);
     sti_twostage_grad(&t, w1, w2, &X, &Y, d1, d2, 2, -0.5, &DX, work);
-    const double eps = sti_rounds(&ctx) ? 0x1p-8 : dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52;
-    const double c = 8 * eps * sqrt((double)(t.p + t.r + 2));
+    /* rounded: four operands on the way of a term, each by at most 2^-9 of itself */
+    const double c =
+        sti_rounds(&ctx) ? 4.1 * 0x1p-9 : 8 * (dtype == STRATA_F32 ? 0x1p-23 : 0x1p-52) * sqrt((double)(t.p + t.r + 2));
     double worst = 0, planted = 0;
     for (int64_t r = 0; r<count; r += count> 50 ? 13 : 1)
         for (int side = 0; side < 2; side++)
