@@ -119,7 +119,7 @@ static void compare(const strata_context *ctx, int64_t width, int64_t count)
 
 int main(int argc, char **argv)
 {
-    static const int64_t widths[] = { 1024, 4096 }, counts[] = { 1, 16, 1024 };
+    static const int64_t widths[] = { 256, 1024, 4096 }, counts[] = { 1, 16, 1024 };
     const int64_t width = argc > 1 ? strtoll(argv[1], NULL, 10) : 0, count = argc > 2 ? strtoll(argv[2], NULL, 10) : 0;
     strata_context *ctx = NULL;
     check(strata_context_create("threads=1", NULL, &ctx));

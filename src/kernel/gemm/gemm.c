@@ -112,7 +112,7 @@ static __attribute__((noinline)) void with_stack(const problem *q, int64_t m, in
     with_room(q, m, n, a, b, c, room, sizeof room);
 }
 
-static void task_special(const problem *q, int64_t product, int64_t tile)
+static void task_bf16(const problem *q, int64_t product, int64_t tile)
 {
     const int64_t i = tile / q->nn * q->tm, j = tile % q->nn * q->tn;
     const int64_t m = STI_MIN(q->tm, q->m - i), n = STI_MIN(q->tn, q->n - j);
@@ -123,16 +123,29 @@ static void task_special(const problem *q, int64_t product, int64_t tile)
         scale_f32(m, n, (float)q->beta, c, q->ldc);
         return;
     }
-    if (q->few) {
-        q->few->product(q->ta, q->tb, m, n, q->k, (float)q->alpha, a, q->lda, b, q->ldb, (float)q->beta, c, q->ldc);
-        return;
-    }
     void *room = sti_room_take(q->ctx);
     if (room)
         with_room(q, m, n, a, b, c, room, STI_ROOM);
     else
         with_stack(q, m, n, a, b, c);
     sti_room_give(q->ctx, room);
+}
+
+/* Products [first, last) of the batch, or one slab of a product; m rows in either case. */
+static void call_few(const problem *q, int64_t first, int64_t last, int64_t j)
+{
+    const int64_t n = STI_MIN(q->tn, q->n - j);
+    sti_gemm_few_call call = { .ta = q->ta, .tb = q->tb, .m = q->m, .n = n, .k = q->k, .count = last - first };
+    call.alpha = (float)q->alpha, call.beta = (float)q->beta;
+    call.a = from(q->a, first * q->sa);
+    call.b = from(q->b, first * q->sb + (q->tb ? j * q->ldb : j));
+    call.c = (float *)q->c + first * q->sc + j;
+    call.lda = q->lda, call.ldb = q->ldb, call.ldc = q->ldc;
+    call.sa = q->sa, call.sb = q->sb, call.sc = q->sc;
+    if (q->k > 0 && call.alpha != 0)
+        q->few->product(&call);
+    else
+        for (int64_t i = 0; i < call.count; i++) scale_f32(q->m, n, call.beta, call.c + i * q->sc, q->ldc);
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
@@ -150,8 +163,10 @@ static bool library_has_threads(void)
 static void run_task(const problem *q, int32_t dtype, int64_t t)
 {
     const int64_t tiles = q->nm * q->nn;
-    if (q->rounded || q->few)
-        task_special(q, t / tiles, t % tiles);
+    if (q->few)
+        call_few(q, t / tiles, t / tiles + 1, t % tiles * q->tn);
+    else if (q->rounded)
+        task_bf16(q, t / tiles, t % tiles);
     else if (dtype == STRATA_F32)
         task_f32(q, t / tiles, t % tiles);
     else
@@ -160,7 +175,10 @@ static void run_task(const problem *q, int32_t dtype, int64_t t)
 
 static void run_tasks(const problem *q, int32_t dtype, int64_t first, int64_t last)
 {
-    for (int64_t t = first; t < last; t++) run_task(q, dtype, t);
+    if (q->few && q->nn == 1)
+        call_few(q, first, last, 0);
+    else
+        for (int64_t t = first; t < last; t++) run_task(q, dtype, t);
 }
 
 /* All tasks on the calling thread. */
@@ -248,8 +266,9 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
         run_serial(&q, dtype, tasks, work);
         return;
     }
-#pragma omp parallel for schedule(static) num_threads((int)STI_MIN((int64_t)threads, tasks))
-    for (int64_t t = 0; t < tasks; t++) run_task(&q, dtype, t);
+    const int64_t team = STI_MIN((int64_t)threads, tasks);
+#pragma omp parallel for schedule(static) num_threads((int)team)
+    for (int64_t i = 0; i < team; i++) run_tasks(&q, dtype, tasks * i / team, tasks * (i + 1) / team);
 }
 
 void sti_gemm(const strata_context *ctx, int32_t dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k, double alpha,

@@ -467,6 +467,10 @@ void sti_twostage_grad(const sti_twostage *t, const void *w1, const void *w2, co
         return;
     }
 #endif
+    if (few(t, x->shape[0])) {
+        sti_twostage_few_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work);
+        return;
+    }
     if (t->loops) {
         fused_grad(t, w1, w2, x, dy, dw1, dw2, alpha, beta, dx, work);
         return;

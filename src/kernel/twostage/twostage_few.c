@@ -10,19 +10,23 @@ int64_t sti_twostage_few_numbers(const sti_twostage *t, int64_t count)
     return count * (2 * t->n1 * t->q + t->n2 * t->s);
 }
 
-/* u (r / group, n2, group) <-> v (n2, r / group, group), one row */
-static void permute(const sti_twostage *t, bool back, float *u, float *v)
+/* b (columns, rows, run) = a (rows, columns, run) */
+static inline __attribute__((always_inline)) void turn_by(int64_t run, int64_t rows, int64_t columns,
+                                                          const float *STI_RESTRICT a, float *STI_RESTRICT b)
 {
-    const int64_t run = t->group, groups = t->r / run;
-    for (int64_t j = 0; j < t->n2; j++)
-        for (int64_t g = 0; g < groups; g++)
-            for (int64_t k = 0; k < run; k++) {
-                float *in = &u[(g * t->n2 + j) * run + k], *out = &v[(j * groups + g) * run + k];
-                if (back)
-                    *in = *out;
-                else
-                    *out = *in;
-            }
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t k = 0; k < run; k++) b[(j * rows + i) * run + k] = a[(i * columns + j) * run + k];
+}
+
+static void turn(int64_t rows, int64_t columns, int64_t run, const float *a, float *b)
+{
+    if (run == 1)
+        turn_by(1, rows, columns, a, b);
+    else if (run == 2)
+        turn_by(2, rows, columns, a, b);
+    else
+        turn_by(run, rows, columns, a, b);
 }
 
 /* The blocks of stage 1 whose inputs exist: whole ones, and one that is cut short. */
@@ -111,19 +115,61 @@ static void scatter(const sti_twostage *t, const float *z, float alpha, float be
 void sti_twostage_few_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
                             const strata_tensor *x, double beta, const strata_tensor *y, float *work)
 {
-    const int64_t n = x->shape[0], middle = t->n1 * t->q, out = t->n2 * t->s;
+    const int64_t n = x->shape[0], middle = t->n1 * t->q, out = t->n2 * t->s, groups = t->r / t->group;
     float *u = work, *v = u + n * middle, *z = v + n * middle;
     const float *from = x->data;
     float *to = y->data;
     if (transposed) {
         for (int64_t i = 0; i < n; i++) gather(t, from + i * x->stride[0], z + i * out);
         stage2(t, w2, n, true, v, z);
-        for (int64_t i = 0; i < n; i++) permute(t, true, u + i * middle, v + i * middle);
+        for (int64_t i = 0; i < n; i++) turn(t->n2, groups, t->group, v + i * middle, u + i * middle);
         stage1_back(t, w1, n, u, alpha, beta, to, y->stride[0]);
     } else {
         stage1(t, w1, n, from, x->stride[0], u);
-        for (int64_t i = 0; i < n; i++) permute(t, false, u + i * middle, v + i * middle);
+        for (int64_t i = 0; i < n; i++) turn(groups, t->n2, t->group, u + i * middle, v + i * middle);
         stage2(t, w2, n, false, v, z);
         for (int64_t i = 0; i < n; i++) scatter(t, z + i * out, (float)alpha, (float)beta, to + i * y->stride[0]);
     }
+}
+
+/* dw1 += gradients from u's (n, n1 q) and x; blocks that share theirs add up row by row. */
+static void stage1_grad(const sti_twostage *t, int64_t n, const float *du, const float *x, int64_t ldx, float *dw1)
+{
+    const int64_t middle = t->n1 * t->q, step = t->p * t->q;
+    run b[2];
+    for (int r = 0, runs = runs_of(t, b); r < runs; r++) {
+        const float *dur = du + b[r].first * t->q, *xr = x + b[r].first * t->p;
+        float *dw = dw1 + (t->tied ? 0 : b[r].first * step);
+        const int64_t calls = t->tied ? n : 1, count = t->tied ? 1 : b[r].count, k = t->tied ? b[r].count : n;
+        const int64_t ldu = t->tied ? t->q : middle, ld = t->tied ? t->p : ldx;
+        for (int64_t i = 0; i < calls; i++, dur += middle, xr += ldx)
+            if (t->out_major)
+                sti_gemm_batch(t->ctx, t->dtype, true, false, t->q, b[r].p, k, 1, dur, ldu, t->q, xr, ld, t->p, 1, dw,
+                               t->p, step, count);
+            else
+                sti_gemm_batch(t->ctx, t->dtype, true, false, b[r].p, t->q, k, 1, xr, ld, t->p, dur, ldu, t->q, 1, dw,
+                               t->q, step, count);
+    }
+}
+
+void sti_twostage_few_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
+                           const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
+                           const strata_tensor *dx, float *work)
+{
+    const int64_t n = x->shape[0], middle = t->n1 * t->q, out = t->n2 * t->s, groups = t->r / t->group;
+    float *u = work, *v = u + n * middle, *dz = v + n * middle;
+    stage1(t, w1, n, x->data, x->stride[0], u);
+    for (int64_t i = 0; i < n; i++) {
+        turn(groups, t->n2, t->group, u + i * middle, v + i * middle);
+        gather(t, (const float *)dy->data + i * dy->stride[0], dz + i * out);
+    }
+    if (t->tied)
+        sti_gemm(t->ctx, t->dtype, true, false, t->s, t->r, n * t->n2, 1, dz, t->s, v, t->r, 1, dw2, t->r);
+    else
+        sti_gemm_batch(t->ctx, t->dtype, true, false, t->s, t->r, n, 1, dz, out, t->s, v, middle, t->r, 1, dw2, t->r,
+                       t->s * t->r, t->n2);
+    stage2(t, w2, n, true, v, dz); /* v becomes its own gradient */
+    for (int64_t i = 0; i < n; i++) turn(t->n2, groups, t->group, v + i * middle, u + i * middle);
+    stage1_grad(t, n, u, x->data, x->stride[0], dw1);
+    if (dx) stage1_back(t, w1, n, u, alpha, beta, dx->data, dx->stride[0]);
 }

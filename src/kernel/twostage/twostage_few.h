@@ -9,5 +9,8 @@ enum { STI_TWOSTAGE_FEW = 8 };
 int64_t sti_twostage_few_numbers(const sti_twostage *t, int64_t count);
 void sti_twostage_few_apply(const sti_twostage *t, const void *w1, const void *w2, bool transposed, double alpha,
                             const strata_tensor *x, double beta, const strata_tensor *y, float *work);
+void sti_twostage_few_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
+                           const strata_tensor *dy, void *dw1, void *dw2, double alpha, double beta,
+                           const strata_tensor *dx, float *work);
 
 #endif
