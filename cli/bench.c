@@ -38,7 +38,9 @@ static double middle(double *x, int n)
 timing timing_of(samples *s)
 {
     const double median = middle(s->wall, s->n);
-    return (timing){ median, s->wall[0], s->wall[s->n - 1], middle(s->cpu, s->n), middle(s->possible, s->n) };
+    return (timing){
+        median, s->wall[0], s->wall[s->n - 1], middle(s->cpu, s->n), middle(s->possible, s->n), middle(s->narrow, s->n)
+    };
 }
 
 enum { SLICES = 16 };
@@ -50,6 +52,13 @@ double sample_roof(bench *b)
     if (!b->memory) return roof_fma(threads);
     b->slice = (b->slice + 1) % SLICES;
     return roof_read(b->memory + b->slice * (READ_BYTES / SLICES / 8), READ_BYTES / SLICES / 8, threads);
+}
+
+/* Of bf16 products where the context makes them, on the CPU; else 0. */
+static double sample_narrow(const bench *b)
+{
+    if (!b->rounds || b->bytes) return 0;
+    return roof_bf16(strata_context_threads(b->ctx), !strcmp(strata_context_isa(b->ctx), "amx"));
 }
 
 /* n calls, and on a device the end of what they queued. */
@@ -79,15 +88,17 @@ strata_status measure(bench *b, bench_call call, void *user, timing *t)
     samples s = { .n = b->repeat };
     int64_t n;
     strata_status st = calls_of_sample(b, call, user, &n);
-    double before = sample_roof(b);
+    double before = sample_roof(b), narrow_before = sample_narrow(b);
     for (int i = 0; i < b->repeat && st == STRATA_OK; i++) {
         const double start = cli_now(), start_cpu = cpu_now();
         st = calls(b, call, user, n);
         s.cpu[i] = (cpu_now() - start_cpu) / (double)n;
         s.wall[i] = (cli_now() - start) / (double)n;
-        const double after = sample_roof(b);
+        const double after = sample_roof(b), narrow_after = sample_narrow(b);
         s.possible[i] = s.cpu[i] * (before + after) / 2;
+        s.narrow[i] = s.cpu[i] * (narrow_before + narrow_after) / 2;
         before = after;
+        narrow_before = narrow_after;
     }
     if (st == STRATA_OK) *t = timing_of(&s);
     return st;
@@ -146,9 +157,10 @@ typedef struct shares {
 static shares shares_of(const bench *b, const row *r)
 {
     const double work = b->bytes ? r->bytes : r->flops, of = ratio(work, r->t.possible);
-    const bool fits = b->bytes || b->device || (b->dtype == STRATA_F32 && !b->rounds); /* the CPU's roof is f32's */
+    const bool fits = b->bytes || b->device || b->dtype == STRATA_F32; /* the CPU's roof is f32's */
+    const double of_roof = b->rounds && !b->bytes ? ratio(work, r->t.narrow) : fits ? of : (double)NAN;
     const equivalent *e = r->base && r->base->work > 0 ? r->base : NULL;
-    shares s = { ratio(of, b->bytes ? 0 : b->sgemm), fits ? of : (double)NAN, NAN, NAN };
+    shares s = { ratio(of, b->bytes ? 0 : b->sgemm), of_roof, NAN, NAN };
     if (!e) return s;
     s.speedup = e->t.possible > 0 ? ratio(e->t.possible, r->t.possible) : ratio(e->t.cpu, r->t.cpu);
     s.promised = ratio(e->work, work);
@@ -172,7 +184,7 @@ static void print_json(const bench *b, const row *r)
     json_num(&j, "gflops_per_s", ratio(r->flops * 1e-9, t->median));
     json_num(&j, "gflops_per_cpu_s", ratio(r->flops * 1e-9, t->cpu));
     json_num(&j, "of_sgemm", s.of_gemm);
-    json_num(&j, b->bytes ? "of_read" : b->device ? "of_roof" : "of_fma", s.of_roof);
+    json_num(&j, b->bytes ? "of_read" : b->device ? "of_roof" : b->rounds ? "of_bf16" : "of_fma", s.of_roof);
     json_num(&j, "bytes", ratio(r->bytes, 1));
     json_num(&j, "gbytes_per_s", ratio(r->bytes * 1e-9, t->median));
     json_num(&j, "speedup", s.speedup);
@@ -207,6 +219,7 @@ void print_row(bench *b, const row *r)
                          "cpu ms", b->bytes ? "GB/s" : "GFLOP/s", b->bytes ? "" : "of gemm",
                          b->bytes    ? "of read"
                          : b->device ? "of roof"
+                         : b->rounds ? "of bf16"
                                      : "of fma",
                          "speed-up", "promised");
         b->header = true;

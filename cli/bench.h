@@ -26,11 +26,12 @@ typedef struct bench {
  * shared machine changes within seconds. */
 typedef struct timing {
     double median, best, worst, cpu, possible;
+    double narrow; /* the same of the roof of bf16 products; 0 where none are made */
 } timing;
 
 /* Samples of one measurement. */
 typedef struct samples {
-    double wall[MAX_REPEAT], cpu[MAX_REPEAT], possible[MAX_REPEAT];
+    double wall[MAX_REPEAT], cpu[MAX_REPEAT], possible[MAX_REPEAT], narrow[MAX_REPEAT];
     int n;
 } samples;
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_roof.h"
 
 /* ---- attention -------------------------------------------------------------------------------------------------- */
 typedef struct att_job {
@@ -81,9 +82,29 @@ static int time_attention(bench *b, const char *spec, const char *name, equivale
     return cli_status(s, CLI_ON_OUTPUT, NULL);
 }
 
+/* What the instructions for bf16 products reach in registers; the shares below are of the faster. */
+static void print_roofs(bench *b)
+{
+    static const char *const isa[] = { "avx512bf16", "amx" };
+    static const char *const what[] = { "bf16 dot products of pairs in registers", "bf16 products in tile registers" };
+    for (int tiles = 0; tiles < 2 && (!tiles || !strcmp(strata_context_isa(b->ctx), "amx")); tiles++) {
+        double rate = 0;
+        for (int i = 0; i < b->repeat; i++) {
+            const double now = roof_bf16(strata_context_threads(b->ctx), tiles);
+            if (now > rate) rate = now;
+        }
+        if (rate <= 0) continue;
+        const double flops = 1e9, t = flops / rate / strata_context_threads(b->ctx);
+        print_row(
+            b,
+            &(row){ .what = what[tiles], .variant = isa[tiles], .t = { t, t, t, flops / rate, 0, 0 }, .flops = flops });
+    }
+}
+
 int bench_attention(bench *b, const char *spec)
 {
     equivalent base[2] = { 0 };
+    if (b->rounds) print_roofs(b);
     int rc = time_attention(b, "score=standard", "score=standard", base);
     return rc || !strcmp(spec, "score=standard") ? rc : time_attention(b, spec, spec, base);
 }

@@ -56,6 +56,79 @@ double roof_fma(int threads)
     return sum / threads;
 }
 
+#if STRATA_X86 && STRATA_HAVE_AVX512BF16
+__attribute__((target("avx512f,avx512bf16"))) static double dots_once(float *sink)
+{
+    __m512 a[CHAINS];
+    const __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    for (int i = 0; i < CHAINS; i++) a[i] = _mm512_setzero_ps();
+    const double start = thread_now();
+    for (int k = 0; k < ROUNDS; k++)
+        for (int i = 0; i < CHAINS; i++) a[i] = _mm512_dpbf16_ps(a[i], x, x);
+    const double seconds = thread_now() - start;
+    for (int i = 1; i < CHAINS; i++) a[0] = _mm512_add_ps(a[0], a[i]);
+    _mm512_storeu_ps(sink, a[0]);
+    return 2.0 * 32 * CHAINS * ROUNDS / seconds;
+}
+#else
+static double dots_once(float *sink)
+{
+    (void)sink;
+    return 0;
+}
+#endif
+
+#if STRATA_HAVE_AMX
+__attribute__((target("amx-tile,amx-bf16"))) static double tiles_once(void)
+{
+    enum { TILES = 8, ROWS = 16, CALLS = 25000, FLOPS = 2 * 16 * 16 * 32 };
+    _Alignas(64) struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = { .palette = 1 };
+    _Alignas(64) uint16_t x[512];
+    for (int i = 0; i < TILES; i++) {
+        config.bytes[i] = 64;
+        config.rows[i] = ROWS;
+    }
+    for (int i = 0; i < 512; i++) x[i] = (uint16_t)(0x3f00 + i % 96); /* numbers of half to two */
+    _tile_loadconfig(&config);
+    _tile_loadd(4, x, 64);
+    _tile_loadd(5, x, 64);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    const double start = thread_now();
+    for (int k = 0; k < CALLS; k++) {
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_dpbf16ps(1, 4, 5);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    const double seconds = thread_now() - start;
+    _tile_release();
+    return 4.0 * FLOPS * CALLS / seconds;
+}
+#else
+static double tiles_once(void)
+{
+    return 0;
+}
+#endif
+
+double roof_bf16(int threads, bool tiles)
+{
+    double sum = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : sum)
+    for (int t = 0; t < threads; t++) {
+        float sink[16];
+        sum += tiles ? tiles_once() : dots_once(sink);
+    }
+    return sum / threads;
+}
+
 /* Sum of the words of [p, p + n), in lanes. */
 static uint64_t sum(const uint64_t *p, size_t n)
 {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Causal attention, forward and backward: strata bench attention beside PyTorch's scaled_dot_product_attention on the
-CPU, same shapes, same run. Ratios above 1: Strata needs less CPU time (wall time in brackets)."""
+CPU, same shapes, same run, f32 and bf16. Ratios above 1: Strata needs less CPU time (wall time in brackets)."""
 
 import peer
 
@@ -40,21 +40,20 @@ def main():
     for d in args.d:
         for time in args.time:
             specs = [scaled(s, d // args.d[0]) for s in args.spec]
-            ours = peer.strata(args, "attention", "score=standard", *specs, "--time", str(time), "--heads",
-                               str(args.heads), "--d-qk", str(d))
-            theirs = {t: torch_times(t, args.heads, time, d, args.repeat) for t in (torch.float32, torch.bfloat16)}
-            seen = set()
-            for r in ours:
-                if not r["what"].startswith("score=") or r["what"] in seen:
-                    continue
-                seen.add(r["what"])
-                backward = r["what"].endswith("backward")
-                cells = [f"d={d} {r['what']}", f"{r['seconds'] * 1e3:.1f}", f"{r['cpu_seconds'] * 1e3:.1f}",
-                         share(r["of_fma"])]
-                for wall, cpu in (t[backward] for t in theirs.values()):
-                    cells += [f"{cpu * 1e3:.1f}", f"{cpu / r['cpu_seconds']:.2f} ({wall / r['seconds']:.2f})"]
-                rows.append(cells)
-    peer.table(["f32", "ms", "cpu ms", "of fma", "torch f32 cpu ms", "ratio", "torch bf16 cpu ms", "ratio"], rows)
+            for name, flags, dtype in (("f32", [], torch.float32), ("bf16", ["--bf16"], torch.bfloat16)):
+                ours = peer.strata(args, "attention", "score=standard", *specs, "--time", str(time), "--heads",
+                                   str(args.heads), "--d-qk", str(d), *flags)
+                theirs, seen = torch_times(dtype, args.heads, time, d, args.repeat), set()
+                for r in ours:
+                    if not r["what"].startswith("score=") or r["what"] in seen:
+                        continue
+                    seen.add(r["what"])
+                    wall, cpu = theirs[r["what"].endswith("backward")]
+                    rows.append([f"{name} d={d} {r['what']}", f"{r['seconds'] * 1e3:.1f}",
+                                 f"{r['cpu_seconds'] * 1e3:.1f}", f"{r['gflops_per_s']:.0f}",
+                                 share(r.get("of_fma") or r.get("of_bf16")), f"{cpu * 1e3:.1f}",
+                                 f"{cpu / r['cpu_seconds']:.2f} ({wall / r['seconds']:.2f})"])
+    peer.table(["", "ms", "cpu ms", "GFLOP/s", "of roof", "torch cpu ms", "ratio"], rows)
 
 
 def scaled(spec, factor):
