@@ -54,8 +54,8 @@ static inline void product_tiles(int two_rows, int two_columns, int64_t am, int6
 static inline void product(int64_t m, int64_t am, int64_t n, int64_t bn, const uint16_t *a, const uint16_t *last,
                            int steps, const uint16_t *b, int64_t bs, float *c, int64_t cm, int64_t cn, int add)
 {
-    for (int64_t i = 0; i < m; i += 2)
-        for (int64_t j = 0; j < n; j += 2)
+    for (int64_t j = 0; j < n; j += 2) /* columns outside: they come from further away */
+        for (int64_t i = 0; i < m; i += 2)
             product_tiles(m - i > 1, n - j > 1, am, bn, a + i * am, last + i * am, steps, b + j * bn, bs,
                           c + i * cm + j * cn, cm, cn, add);
 }
