@@ -42,7 +42,7 @@ static const char style[] = /* colours, text, tables, figures */
     "*{box-sizing:border-box}\n"
     "body{margin:0;background:var(--bg);color:var(--fg);font:17px/1.55 system-ui,-apple-system,'Segoe UI',sans-serif;"
     "-webkit-text-size-adjust:100%}\n"
-    "main{max-width:62rem;margin:0 auto;padding:3rem 1.25rem 4rem}\n"
+    "main{max-width:66rem;margin:0 auto;padding:3rem 1.25rem 4rem}\n"
     "h1{font-size:2.1rem;line-height:1.15;letter-spacing:-.02em;margin:0 0 .4rem;font-weight:650}\n"
     "h2{font-size:1.2rem;margin:3rem 0 .6rem;font-weight:650;letter-spacing:-.01em}\n"
     "h3{font-size:1rem;margin:1.8rem 0 .3rem;font-weight:600}\n"
