@@ -166,14 +166,15 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
             const int32_t lo = max(first.lo, a.k_pos) - a.k_pos, hi = min(last.hi, a.k_pos + a.k_time) - a.k_pos;
             const int32_t n0 = lo / KEYS, n1 = hi > 0 ? (hi - 1) / KEYS : -1;
             if (n < n0 || n > n1) continue;
-            const bool all = lane < a.levels && last.lo <= key0 && first.hi > key1 && p0 >= block1 &&
-                             p1 < block0 + reach && p1 - far + 1 <= key0 && p0 + far > key1;
+            const bool visible = last.lo <= key0 && first.hi > key1; /* to all of these queries */
+            const bool all =
+                lane < a.levels && p0 >= block1 && p1 < block0 + reach && p1 - far + 1 <= key0 && p0 + far > key1;
             const bool some = lane < a.levels && last.hi > key0 && first.lo <= key1 && p1 >= block0 &&
                               p0 < block1 + reach && p1 + far > key0 && p0 - far + 1 <= key1;
             const int from = __popc(__ballot_sync(~0u, all)), to = __popc(__ballot_sync(~0u, some));
-            const bool masked = from != to || clipped;
+            const bool masked = from != to || clipped || !visible;
             const int64_t row = ((int64_t)batch * a.heads + h) * a.rows + m * ROWS;
-            for (int c = from > 1 ? from : 1; c <= to; c++, t++) {
+            for (int c = from; c <= to; c++, t++) {
                 const int s = t % Q_STAGES, s2 = t % DO_STAGES;
                 sti_mbar_wait(bars + 8 * (B_Q_FREE + s), (t / Q_STAGES & 1) ^ 1);
                 const level_cost &cost = a.depth[c];
