@@ -115,20 +115,20 @@ __device__ __forceinline__ uint32_t here(uint32_t address)
     return __shfl_sync(~0u, address, 0);
 }
 
-template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_, bool TURNS_ = true> struct config {
-    static constexpr int D = D_, BN = BN_;           /* head dimension; keys of a tile */
-    static constexpr int WGS = WGS_;                 /* consumer warpgroups, 64 rows each */
-    static constexpr int STAGES = STAGES_;           /* of the ring */
-    static constexpr bool LEVELS = LEVELS_ != PLAIN; /* depths differ */
-    static constexpr bool VALUES = LEVELS_ == 2;     /* also of the value columns */
-    static constexpr bool TURNS = TURNS_;            /* warpgroups take turns at the tensor cores */
+template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_> struct config {
+    static constexpr int D = D_, BN = BN_;                /* head dimension; keys of a tile */
+    static constexpr int WGS = WGS_;                      /* consumer warpgroups, 64 rows each */
+    static constexpr int STAGES = STAGES_;                /* of the ring */
+    static constexpr bool LEVELS = LEVELS_ != PLAIN;      /* depths differ */
+    static constexpr bool VALUES = LEVELS_ == 2;          /* also of the value columns */
+    static constexpr bool EXP_TURNS = LEVELS && D == 128; /* turns are for exponentials, not for products */
     static constexpr int PANELS = D / 64, BM = WGS * 64, THREADS = (WGS + 1) * 128;
     static constexpr int Q_PANEL = 64 * 128, Q_BYTES = WGS * PANELS * Q_PANEL; /* [warpgroup][panel][row], twice */
     static constexpr int KV_PANEL = BN * 128, KV_BYTES = PANELS * KV_PANEL;    /* [panel][key] */
     static constexpr int BARRIERS = 10 + 4 * STAGES;              /* Q's, of units of work, two units, the ring's */
     static constexpr int TAIL_BYTES = LEVELS ? WGS * Q_PANEL : 0; /* [warpgroup][row], 16 columns used */
     static constexpr int SMEM = 2 * Q_BYTES + 2 * STAGES * KV_BYTES + TAIL_BYTES + BARRIERS * 8 +
-                                (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 : 0) + 1024;
+                                (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 + MAX_LEVELS * 4 : 0) + 1024;
     static constexpr int REGISTERS = WGS == 2 ? 240 : 160, PRODUCER = WGS == 2 ? 24 : 32;
 };
 
@@ -138,6 +138,7 @@ template <class C> struct memory {
     int *units;
     float *ratio;
     cover *covers; /* [warpgroup][level] */
+    float *gains;  /* by depth, from 1; times the scale */
     __device__ __forceinline__ memory(unsigned char *raw)
     {
         const uint32_t at = sti_smem(raw), base = (at + 1023) & ~1023u;
@@ -149,6 +150,7 @@ template <class C> struct memory {
         units = (int *)(raw + (bars - at) + 64);
         ratio = (float *)(raw + (bars - at) + C::BARRIERS * 8);
         covers = (cover *)(ratio + C::D);
+        gains = (float *)(covers + C::WGS * MAX_LEVELS);
     }
     __device__ __forceinline__ uint32_t q_full(int s) const { return bars + 8 * s; }
     __device__ __forceinline__ uint32_t q_free(int s) const { return bars + 16 + 8 * s; }
@@ -288,6 +290,11 @@ template <class C> struct consumer {
     {
         return C::LEVELS && p.varies ? p.scale * p.level[t.all - 1].gain : p.scale;
     }
+    /* The same, read anew: what is made from it is made after a turn has come, and not before. */
+    __device__ __forceinline__ float gain_now(const tile &t) const
+    {
+        return *(const volatile float *)(m.gains + t.all - 1);
+    }
     __device__ __forceinline__ int columns(int depth) const { return C::LEVELS ? p.level[depth - 1].column : C::D; }
     __device__ __forceinline__ int value_columns(int depth) const
     {
@@ -299,13 +306,15 @@ template <class C> struct consumer {
         __syncwarp();
         if (lane == 0) sti_mbar_arrive(bar);
     }
-    __device__ __forceinline__ void take_turn() const
+    /* Warpgroups take turns at what is scarce: the tensor cores, or with levels at d = 128, whose products are short,
+     * the unit of the exponentials. Otherwise all are at it at once, and elsewhere at once. */
+    template <bool EXPONENTIALS> __device__ __forceinline__ void take_turn() const
     {
-        if (C::TURNS) sti_bar_sync(1 + wg, 256);
+        if (EXPONENTIALS == C::EXP_TURNS) sti_bar_sync(1 + wg, 256);
     }
-    __device__ __forceinline__ void pass_turn() const
+    template <bool EXPONENTIALS> __device__ __forceinline__ void pass_turn() const
     {
-        if (C::TURNS) sti_bar_arrive(1 + (wg + 1) % C::WGS, 256);
+        if (EXPONENTIALS == C::EXP_TURNS) sti_bar_arrive(1 + (wg + 1) % C::WGS, 256);
     }
 
     /* f(N) for the constant N that n is, 1 .. STEPS: widths of products are constants. Plain kernels know one. */
@@ -418,9 +427,18 @@ template <class C> struct consumer {
         }
     }
 
-    /* S becomes P = exp2(gain S - top), with `shrink` what O (and sum) must be multiplied by; true when that is not 1.
-     */
-    __device__ __forceinline__ bool softmax(const tile &t)
+    /* Maxima of whole rows from those of four lanes. */
+    __device__ __forceinline__ void join_rows(float (&most)[2]) const
+    {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 1));
+            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 2));
+        }
+    }
+    /* Masks S and brings `top` up to it, with `shrink` what O (and sum) must be multiplied by; true when that is not 1.
+     * `from`: the top, finite. */
+    __device__ __forceinline__ bool raise_top(const tile &t, float by, float (&from)[2])
     {
         const int begin = t.n * C::BN;
         if (begin + C::BN > safe.hi || begin < safe.lo) {
@@ -432,18 +450,15 @@ template <class C> struct consumer {
                 if (key < r.lo || key >= r.hi) s[i] = -INFINITY;
             }
         }
-        const float by = gain(t);
-        float part[4] = { s[0], s[1], s[2], s[3] }, most[2], add[4] = { 0, 0, 0, 0 }, from[2]; /* short chains */
+        float part[4] = { s[0], s[1], s[2], s[3] }, most[2]; /* short chains */
 #pragma unroll
         for (int i = 4; i < NS; i++) part[i % 4] = fmaxf(part[i % 4], s[i]);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            most[i] = fmaxf(part[2 * i], part[2 * i + 1]);
-            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 1));
-            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 2)) * by;
-        }
+        for (int i = 0; i < 2; i++) most[i] = fmaxf(part[2 * i], part[2 * i + 1]) * by;
+        if (!C::EXP_TURNS) join_rows(most);
         /* While no maximum of the warp grows by more than 2^8 the old one serves: P stays below 2^8 */
         const bool grow = __any_sync(~0u, most[0] > top[0] + SLACK || most[1] > top[1] + SLACK);
+        if (C::EXP_TURNS && grow) join_rows(most);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float next = grow ? fmaxf(top[i], most[i]) : top[i];
@@ -451,6 +466,12 @@ template <class C> struct consumer {
             shrink[i] = exp2_fast(top[i] - from[i]);
             top[i] = next;
         }
+        return grow;
+    }
+    /* S becomes P = exp2(by S - from). */
+    __device__ __forceinline__ void weigh(float by, const float (&from)[2], bool grow)
+    {
+        float add[4] = { 0, 0, 0, 0 };
 #pragma unroll
         for (int i = 0; i < NS; i++) {
             s[i] = exp2_fast(fmaf(s[i], by, -from[i / 2 & 1]));
@@ -458,7 +479,6 @@ template <class C> struct consumer {
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) sum[i] = (grow ? sum[i] * shrink[i] : sum[i]) + (add[2 * i] + add[2 * i + 1]);
-        return grow;
     }
     __device__ __forceinline__ void pack()
     {
@@ -585,25 +605,34 @@ template <class C> struct consumer {
         const int stop = C::LEVELS ? max(lo, depth_end(u)) : lo;
         do {
             sti_mbar_wait(m.k_full(rk.stage), rk.parity);
-            take_turn();
+            take_turn<false>();
             sti_wgmma_pin(o);
             pin(a);
             issue_scores<N>(m.k + rk.stage * C::KV_BYTES, last, 0);
             sti_mbar_wait(m.v_full(rv.stage), rv.parity);
             issue_values<G>(m.v + rv.stage * C::KV_BYTES);
-            pass_turn();
+            pass_turn<false>();
             sti_wgmma_wait<1>();
             sti_wgmma_pin(s);
             release(m.k_free(rk.stage));
             rk.step();
-            const bool grow = softmax(u);
-            sti_wgmma_hold(sum[0] + sum[1]);
+            const float by = gain(u);
+            float from[2];
+            const bool grow = raise_top(u, by, from);
+            if (!C::EXP_TURNS) weigh(by, from, grow);
+            sti_wgmma_hold(C::EXP_TURNS ? shrink[0] + shrink[1] : sum[0] + sum[1]);
             sti_wgmma_wait<0>();
             sti_wgmma_pin(o);
             pin(a);
             release(m.v_free(rv.stage));
             rv.step();
             if (grow) rescale();
+            if (C::EXP_TURNS) {
+                take_turn<true>();
+                weigh(gain_now(u), from, grow);
+                sti_wgmma_hold(sum[0] + sum[1]);
+                pass_turn<true>();
+            }
             pack();
             t = u;
             u.n--;
@@ -657,7 +686,7 @@ template <class C> struct consumer {
 
 template <class C> __device__ __forceinline__ void consumer<C>::run()
 {
-    if (C::TURNS && wg == C::WGS - 1) sti_bar_arrive(1, 256); /* warpgroup 0 begins */
+    if (wg == C::WGS - 1) sti_bar_arrive(1, 256); /* warpgroup 0 begins */
     for (;;) {
         sti_mbar_wait(m.unit_full(ru.stage), ru.parity);
         const int unit = *m.unit(ru.stage);
@@ -694,14 +723,20 @@ template <class C> __device__ __forceinline__ void consumer<C>::run()
             }
             if (pending) finish_values(t); /* one product after the other */
             if (u.n < range.lo) break;
-            take_turn();
-            pass_turn();
+            take_turn<false>();
+            pass_turn<false>();
 #pragma unroll
             for (int i = 0; i < NS; i++) s[i] = 0; /* whose registers were free for the values */
             begin_scores(u);
             finish_store();
-            if (softmax(u)) rescale();
+            const float by = gain(u);
+            float from[2];
+            const bool grow = raise_top(u, by, from);
+            if (grow) rescale();
+            take_turn<true>();
+            weigh(by, from, grow);
             pack();
+            pass_turn<true>();
             t = u;
             u = classify(u.n - 1);
         }
@@ -773,6 +808,7 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
         while (p.level[l].column <= (int)threadIdx.x) l++;
         m.ratio[threadIdx.x] = p.level[l].ratio;
     }
+    if (C::EXP_TURNS && (int)threadIdx.x < p.levels) m.gains[threadIdx.x] = p.scale * p.level[threadIdx.x].gain;
     __syncthreads();
     if (threadIdx.x < 128) {
         sti_registers_shrink<C::PRODUCER>();
