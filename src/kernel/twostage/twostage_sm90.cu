@@ -108,6 +108,16 @@ __device__ __forceinline__ void store_shared(uint32_t to, uint4 v)
     asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
+/* A launch may begin while the one before ends; it waits before it touches what that one writes or reads. */
+__device__ __forceinline__ void let_next_begin()
+{
+    asm volatile("griddepcontrol.launch_dependents;");
+}
+__device__ __forceinline__ void await_last()
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 __device__ void clear(char *memory, int bytes)
 {
     for (int i = threadIdx.x * 16; i < bytes; i += 16 * blockDim.x) *(uint4 *)(memory + i) = zero4();
@@ -487,10 +497,10 @@ __device__ __forceinline__ void tiles_to_rows(const args &a, const lot &at, uint
 }
 
 /* Stage 2's outer side: the thread block's 8 or 16 neighbouring blocks are contiguous in a row. Chunk c of line k of
- * block b lies at c ^ (k >> 1) ^ 2 b ^ (b >> 3). A move is 8 rows x 32 numbers. */
+ * block b lies at c ^ (k >> 1) ^ 2 b ^ (b >> 3). A move is 8 rows x 32 numbers, a quad the four moves of a tile. */
 struct columns {
     uint32_t line, sub_step;
-    int col, col_step, line_step, key_step, rows_log, total;
+    int col, col_step, line_step, key_step, quads;
     bool real;
     __device__ __forceinline__ columns(const args &a, int first, int each, int lane, uint32_t data)
     {
@@ -503,13 +513,13 @@ struct columns {
         col_step = (32 >> a.group_log) * a.n2;
         line_step = (32 >> a.group_log) * LINE;
         key_step = 16 >> a.group_log;
-        rows_log = a.subs_log + 2;
-        total = each << a.group_log >> 5 << rows_log;
+        quads = each << a.group_log >> 5 << a.subs_log;
     }
-    __device__ __forceinline__ uint32_t at(int rows, int span) const
+    /* Of the lane's line for the first move; the others' is this ^ 16 c. */
+    __device__ __forceinline__ uint32_t at(int span, int sub) const
     {
-        return (line ^ (uint32_t)(((rows ^ span * key_step) & 3) << 4)) + (uint32_t)(span * line_step) +
-               (uint32_t)(rows >> 2) * sub_step;
+        return (line ^ (uint32_t)((span * key_step & 3) << 4)) + (uint32_t)(span * line_step) +
+               (uint32_t)sub * sub_step;
     }
 };
 
@@ -544,19 +554,21 @@ __device__ __forceinline__ void tiles_to_columns(const args &a, const lot &at, u
         else
             product<KT, false>(a, w, in, a.alpha, put);
         __syncthreads();
-        const int64_t row0 = (int64_t)(step << a.subs_log) * ROWS;
-        const int left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), ld = (int)a.ld;
-        sti_bf16 *out = a.outer + row0 * a.ld + (lane / 4 * ld + y.col);
-        const int part = (y.total + WARPS - 1) / WARPS, end = (warp + 1) * part < y.total ? (warp + 1) * part : y.total;
-#pragma unroll 4
-        for (int it = warp * part; it < end; it++) {
-            const int rows = it & ((1 << y.rows_log) - 1), span = it >> y.rows_log;
-            uint32_t r[4];
-            load_turned(r, y.at(rows, span));
-            if (!y.real || y.col + span * y.col_step >= a.width || rows * 8 + lane / 4 >= left) continue;
-            uint4 *to = (uint4 *)(out + (rows * 8 * ld + span * y.col_step)), v = make_uint4(r[0], r[1], r[2], r[3]);
-            if (a.beta != 0) v = add_scaled(v, a.beta, *to);
-            __stcs(to, v);
+        for (int quad = warp; quad < y.quads; quad += WARPS) {
+            const int span = quad >> a.subs_log, of = quad & (a.subs - 1), col = y.col + span * y.col_step;
+            const int64_t row0 = (int64_t)((step << a.subs_log) + of) * ROWS + lane / 4;
+            const int left = y.real && col < a.width ? (int)(a.count - row0 < ROWS ? a.count - row0 : ROWS) : 0;
+            const uint32_t from = y.at(span, of);
+            sti_bf16 *to = a.outer + (row0 * a.ld + col);
+#pragma unroll
+            for (int c = 0; c < 4; c++, to += 8 * a.ld) {
+                uint32_t r[4];
+                load_turned(r, from ^ (uint32_t)(c << 4));
+                if (c * 8 >= left) continue;
+                uint4 v = make_uint4(r[0], r[1], r[2], r[3]);
+                if (a.beta != 0) v = add_scaled(v, a.beta, *(const uint4 *)to);
+                __stcs((uint4 *)to, v);
+            }
         }
         __syncthreads();
     }
@@ -573,27 +585,30 @@ __device__ __forceinline__ void columns_to_tiles(const args &a, const lot &at, u
     const uint32_t in_at = mine + (uint32_t)(((mat & 1) * 8 + l8) * LINE + ((mat >> 1 ^ l8 >> 1 ^ key) & 3) * 16);
     const columns dy(a, at.first, a.k, lane, data);
     const bool real = block < a.blocks;
-    uint4 next[2 * KT];
-#pragma unroll
-    for (int l = 0; l < 2 * KT; l++) next[l] = zero4();
+    constexpr int QUADS = (KT + 1) / 2; /* of a warp */
+    uint4 next[QUADS][4];
     auto fetch = [&](int step) {
-        const int64_t row0 = (int64_t)(step << a.subs_log) * ROWS;
-        const int left = (int)(a.count - row0 < 4096 ? a.count - row0 : 4096), ld = (int)a.ld;
-        const sti_bf16 *p = a.outer + row0 * a.ld + (lane / 4 * ld + dy.col);
 #pragma unroll
-        for (int l = 0; l < 2 * KT; l++) {
-            const int it = warp * 2 * KT + l, rows = it & ((1 << dy.rows_log) - 1), span = it >> dy.rows_log;
-            if (!dy.real || it >= dy.total || dy.col + span * dy.col_step >= a.width) continue;
-            next[l] = rows * 8 + lane / 4 < left ? __ldcs((const uint4 *)(p + (rows * 8 * ld + span * dy.col_step)))
-                                                 : zero4();
+        for (int k = 0; k < QUADS; k++) {
+            const int quad = warp + k * WARPS, span = quad >> a.subs_log, of = quad & (a.subs - 1);
+            const int col = dy.col + span * dy.col_step;
+            const int64_t row0 = (int64_t)((step << a.subs_log) + of) * ROWS + lane / 4;
+            const bool inside = dy.real && quad < dy.quads && col < a.width;
+            const int left = inside ? (int)(a.count - row0 < ROWS ? a.count - row0 : ROWS) : 0;
+            const sti_bf16 *p = a.outer + (row0 * a.ld + col);
+#pragma unroll
+            for (int c = 0; c < 4; c++, p += 8 * a.ld) next[k][c] = c * 8 < left ? __ldcs((const uint4 *)p) : zero4();
         }
     };
     if (at.slice < steps) fetch(at.slice);
     for (int step = at.slice; step < steps; step += at.slices) {
 #pragma unroll
-        for (int l = 0; l < 2 * KT; l++) {
-            const int it = warp * 2 * KT + l;
-            if (it < dy.total) store_turned(dy.at(it & ((1 << dy.rows_log) - 1), it >> dy.rows_log), next[l]);
+        for (int k = 0; k < QUADS; k++) {
+            const int quad = warp + k * WARPS;
+            if (quad >= dy.quads) break;
+            const uint32_t to = dy.at(quad >> a.subs_log, quad & (a.subs - 1));
+#pragma unroll
+            for (int c = 0; c < 4; c++) store_turned(to ^ (uint32_t)(c << 4), next[k][c]);
         }
         __syncthreads();
         if (step + at.slices < steps) fetch(step + at.slices);
@@ -632,13 +647,13 @@ __global__ void __launch_bounds__(32 * team<STAGE, KT>::WARPS, team<STAGE, KT>::
     const lot at = { (int)(blockIdx.x % groups) * a.group, (int)(blockIdx.x / groups), (int)(gridDim.x / groups) };
     const int w_all = weight_bytes(a);
     const uint32_t w_at = shared_address(memory), data = w_at + (uint32_t)w_all;
-    asm volatile("griddepcontrol.launch_dependents;");
+    let_next_begin();
     if ((a.k | a.m) % 16) clear(memory, w_all + data_bytes(a, STAGE, INTO, KT, WARPS)); /* numbers that no one writes */
     load_weights(a, at.first, w_at);
     COMMIT();
     WAIT(0);
     __syncthreads();
-    asm volatile("griddepcontrol.wait;" ::: "memory"); /* the tiles come from the launch before; weights do not */
+    await_last(); /* the tiles come from the launch before; weights do not */
     if constexpr (STAGE == 1 && INTO)
         rows_to_tiles<KT>(a, at, w_at, data);
     else if constexpr (STAGE == 1)
@@ -660,6 +675,7 @@ struct grad_args {
     int64_t part_step;          /* numbers of a slice */
     int block_step;             /* of a block */
     int outer_step, inner_step; /* of W along each */
+    bool add;                   /* `part` is the gradient itself: one slice */
     int parts;                  /* thread blocks that share the tiles of a group */
     int inner_pitch;
 };
@@ -686,7 +702,9 @@ template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(c
     const int b = mine / (down * across), o0 = mine / across % down * 32, i0 = mine % across * 8 * NT;
     const bool works = b < a.group && first + b < a.blocks;
 
+    let_next_begin();
     if ((a.k | a.m) % 16) clear(memory, outer_bytes + 2 * inner_bytes + 3 * LINE);
+    await_last();
 
     uint4 next[4]; /* a span of 32 numbers for each warp */
     auto fetch = [&](int64_t tile) { fetch_outer<STAGE>(a, first, a.k, warp, lane, tile * ROWS, next); };
@@ -749,13 +767,17 @@ template <int STAGE, int NT> __global__ void __launch_bounds__(512, 1) weights(c
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int o = o0 + 16 * mt + i / 2 * 8 + lane / 4, at = i0 + 8 * n + lane % 4 * 2 + i % 2;
-                if (o < a.k && at < a.m) to[o * g.outer_step + at * g.inner_step] = sum[mt][n][i];
+                if (o >= a.k || at >= a.m) continue;
+                float *w = to + (o * g.outer_step + at * g.inner_step);
+                *w = g.add ? *w + sum[mt][n][i] : sum[mt][n][i];
             }
 }
 
 /* dw (n) += the sum of `parts` arrays, one after the other */
 __global__ void add_parts(int64_t n, int parts, const float *part, float *dw)
 {
+    let_next_begin();
+    await_last();
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         float sum = 0;
         for (int p = 0; p < parts; p++) sum += part[p * n + i];
@@ -848,7 +870,28 @@ int plan_stage(args *a, int stage, bool into, int *warps)
                       : plan_group(a, stage, into, *warps, a->k * a->m >= 8192 ? 2 : 4, 2);
 }
 
-/* follows: the launch before is a stage too, which this one may begin beside (it waits before it reads tiles). */
+/* follows: the launch before is one of this file, which this one may begin beside: see await_last. */
+template <typename... P, typename... A>
+void launch(const strata_context *ctx, const char *what, bool follows, int64_t blocks, int threads, int bytes,
+            void (*fn)(P...), A... args)
+{
+    sti_cuda *c = sti_cuda_of(ctx);
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t l = {};
+    l.gridDim = dim3((unsigned)blocks);
+    l.blockDim = dim3((unsigned)threads);
+    l.dynamicSmemBytes = (size_t)bytes;
+    l.stream = c->stream;
+    l.attrs = &early;
+    l.numAttrs = follows ? 1 : 0;
+    if (bytes)
+        sti_cuda_note(c, cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                      what);
+    sti_cuda_note(c, cudaLaunchKernelEx(&l, fn, P(args)...), what);
+}
+
 void run_stage(const strata_context *ctx, args a, int stage, bool into, bool follows)
 {
     int warps;
@@ -863,20 +906,7 @@ void run_stage(const strata_context *ctx, args a, int stage, bool into, bool fol
     slices = slices < 1 ? 1 : slices > steps ? steps : slices;
     const int64_t rounds = (steps + slices - 1) / slices; /* no more slices than that many rounds need */
     slices = (steps + rounds - 1) / rounds;
-    sti_cuda_note(sti_cuda_of(ctx),
-                  cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                  "twostage shared memory");
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = follows;
-    cudaLaunchConfig_t launch = {};
-    launch.gridDim = dim3((unsigned)(groups * slices));
-    launch.blockDim = dim3((unsigned)(32 * warps));
-    launch.dynamicSmemBytes = (size_t)bytes;
-    launch.stream = sti_stream(ctx);
-    launch.attrs = &early;
-    launch.numAttrs = follows ? 1 : 0;
-    sti_cuda_note(sti_cuda_of(ctx), cudaLaunchKernelEx(&launch, fn, a), "twostage stage");
+    launch(ctx, "twostage stage", follows, groups * slices, 32 * warps, bytes, fn, a);
 }
 
 /* Shape of a weight gradient's launch; `a` is the stage with its outer side as inputs. @return bytes, 0: no */
@@ -915,7 +945,7 @@ grad_args weight_args(const sti_twostage *t, int stage)
     return g;
 }
 
-void run_weights(const strata_context *ctx, grad_args g, int stage, float *dw)
+void run_weights(const strata_context *ctx, grad_args g, int stage, bool follows, float *dw)
 {
     int nt, slices;
     const int bytes = plan_weights(ctx, &g, stage, &nt, &slices);
@@ -923,15 +953,14 @@ void run_weights(const strata_context *ctx, grad_args g, int stage, float *dw)
     void (*fn)(const grad_args) = stage == 1 ? nt == 4 ? weights<1, 4> : weights<1, 8>
                                   : nt == 4 ? weights<2, 4>
                                              : weights<2, 8>;
-    sti_cuda_note(sti_cuda_of(ctx),
-                  cudaFuncSetAttribute((const void *)fn, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                  "twostage shared memory");
-    fn<<<(unsigned)(groups * g.parts * slices), 512, bytes, sti_stream(ctx)>>>(g);
-    sti_launched(ctx, "twostage weights");
     const int64_t n = g.a.w_step ? g.part_step : g.block_step;
     const int parts = g.a.w_step ? slices : slices * g.a.blocks; /* tied blocks share their weights */
-    add_parts<<<sti_blocks(ctx, n, 256, 16), 256, 0, sti_stream(ctx)>>>(n, parts, g.part, dw);
-    sti_launched(ctx, "twostage sum of weights");
+    g.add = parts == 1;
+    if (g.add) g.part = dw;
+    launch(ctx, "twostage weights", follows, (int64_t)groups * g.parts * slices, 512, bytes, fn, g);
+    if (!g.add)
+        launch(ctx, "twostage sum of weights", follows, sti_blocks(ctx, n, 256, 16), 256, 0, add_parts, n, parts,
+               g.part, dw);
 }
 
 int64_t tiles_bytes(const sti_twostage *t, int64_t count)
@@ -1016,10 +1045,11 @@ extern "C" int sti_twostage_sm90_grad(const sti_twostage *t, const void *w1, con
     outer_array(&du, dy);
     outer_array(&g2.a, dy);
     g1.part = g2.part = part;
+    const bool few = x->shape[0] <= 2048; /* launches count */
     run_stage(t->ctx, u, 1, true, false);
-    run_weights(t->ctx, g2, 2, (float *)dw2);
-    run_stage(t->ctx, du, 2, true, false); /* the middle's gradient takes its place */
-    run_weights(t->ctx, g1, 1, (float *)dw1);
+    run_weights(t->ctx, g2, 2, few, (float *)dw2);
+    run_stage(t->ctx, du, 2, true, few); /* the middle's gradient takes its place */
+    run_weights(t->ctx, g1, 1, few, (float *)dw1);
     if (!dx) return 1;
     args b = stage_args(t, 1, false);
     b.w = (const sti_bf16 *)w1;
@@ -1027,6 +1057,6 @@ extern "C" int sti_twostage_sm90_grad(const sti_twostage *t, const void *w1, con
     b.alpha = (float)alpha;
     b.beta = (float)beta;
     outer_array(&b, dx);
-    run_stage(t->ctx, b, 1, false, false);
+    run_stage(t->ctx, b, 1, false, few);
     return 1;
 }
