@@ -129,6 +129,8 @@ static strata_status add_stage(sti_graph *g, const sti_stage_desc *d)
                     .no_grad = d->no_grad,
                     .pass_grad = d->pass_grad,
                     .grad_over = d->grad_over,
+                    .is_sum = d->is_sum,
+                    .takes_sum = d->takes_sum,
                     .saved = g->train ? sti_round_up(d->saved, STI_ALIGN) : 0,
                     .work = d->work,
                     .state = sti_round_up(d->state, STI_ALIGN),
@@ -210,13 +212,23 @@ static void live(life *l, int32_t at)
     l->last = STI_MAX(l->last, at);
 }
 
+/* Leave sums to the stage behind them where that one can add: on a device the numbers then pass once, not twice. */
+static void leave_sums(sti_graph *g)
+{
+    for (int32_t i = 0; i + 1 < g->nstage; i++) {
+        sti_stage *s = &g->stage[i];
+        const sti_stage *next = s + 1;
+        s->left = s->is_sum && next->takes_sum && next->in[0] == s->out[0];
+    }
+}
+
 static void data_lives(const sti_graph *g, life *l)
 {
     int32_t n = g->nstage;
     for (int32_t i = 0; i < n; i++) {
         const sti_stage *s = &g->stage[i];
         for (int32_t k = 0; k < s->nin; k++) {
-            live(&l[s->in[k]], i);
+            live(&l[s->in[k]], i + s->left);
             if (g->train && (s->keep_in >> k & 1)) live(&l[s->in[k]], 2 * n - 1 - i);
         }
         for (int32_t k = 0; k < s->nout; k++) {
@@ -353,6 +365,7 @@ strata_status sti_graph_finish(sti_graph *g)
                 (life){ .first = INT32_MAX, .last = -1, .bytes = sti_round_up((size_t)bytes, STI_ALIGN) };
     }
     if (g->status != STRATA_OK) goto out;
+    if (sti_on_device(g->ctx)) leave_sums(g);
     data_lives(g, data);
     if (g->train) grad_lives(g, grad);
     if (g->train) grads_over(g, data, grad);
@@ -460,7 +473,9 @@ strata_status sti_graph_forward(const sti_graph *g, const sti_exec *e)
     for (int32_t i = 0; i < g->nstage; i++) {
         const sti_stage *s = &g->stage[i];
         sti_io io;
+        if (s->left) continue;
         bind(g, s, e, &io);
+        for (int32_t k = 0; i > 0 && s[-1].left && k < 2; k++) io.term[k] = sti_graph_data(g, e, s[-1].in[k]);
         STI_TRY(timed(g, e, i, 0, &io));
     }
     return STRATA_OK;

@@ -40,8 +40,9 @@ typedef struct sti_io {
     const void *dout[STI_MAX_OUT]; /* NULL: nobody reads this output (a loss) */
     void *saved;                   /* written by forward (training), read by backward */
     void *work;                    /* scratch, shared by all stages */
-    void *state;                   /* inference: sequence 0's state block of this stage; NULL in training */
-    size_t state_stride;           /* bytes from one sequence's block to the next one's */
+    const void *term[2]; /* forward: in[0] is still to be written, as term[0] + term[1] (takes_sum); else NULL */
+    void *state;         /* inference: sequence 0's state block of this stage; NULL in training */
+    size_t state_stride; /* bytes from one sequence's block to the next one's */
 } sti_io;
 
 typedef struct sti_stage_class {
@@ -68,6 +69,8 @@ typedef struct sti_stage_desc {
     uint32_t keep_in, keep_out;               /* bit k: backward reads in[k] / out[k] */
     uint32_t no_grad;                         /* bit k: in[k] has no gradient (token ids) */
     uint32_t pass_grad;                       /* bit k: din[k] is dout[0]; they may then be the same memory */
+    uint32_t is_sum;                          /* 1: out[0] = in[0] + in[1] and nothing else */
+    uint32_t takes_sum;                       /* 1: on a device forward can form in[0] itself: see sti_io.term */
     uint32_t grad_over;                       /* bit k: din[k] may be written over in[k], once nobody else reads that */
     size_t saved, work;       /* bytes: kept for backward / scratch of either pass, for the largest batch and time */
     size_t state;             /* bytes per sequence for inference at the largest time */
@@ -80,7 +83,8 @@ struct sti_stage {
     char *name;
     const sti_graph *graph;
     int32_t nin, nout, in[STI_MAX_IN], out[STI_MAX_OUT];
-    uint32_t keep_in, keep_out, no_grad, pass_grad, grad_over;
+    uint32_t keep_in, keep_out, no_grad, pass_grad, grad_over, is_sum, takes_sum;
+    int32_t left;            /* set by the planner: a sum whose forward the next stage does */
     int32_t acc[STI_MAX_IN]; /* set by the planner */
     int32_t param_first, param_count;
     int64_t param_base; /* element offset of the block */

@@ -67,6 +67,24 @@ void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *
     }
 }
 
+void sti_norm_sum_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *a,
+                          const void *b, void *x, const void *gain, const void *bias, void *y, void *stat)
+{
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(ctx)) {
+        const sti_norm_shape shape = shape_of(n, rows);
+        sti_norm_sum_forward_cuda(ctx, dtype, &shape, a, b, x, gain, n->bias ? bias : NULL, y, stat);
+        return;
+    }
+#endif
+    for (int64_t i = 0; i < rows * n->width; i++)
+        if (dtype == STRATA_F64)
+            ((double *)x)[i] = ((const double *)a)[i] + ((const double *)b)[i];
+        else
+            ((float *)x)[i] = ((const float *)a)[i] + ((const float *)b)[i];
+    sti_norm_forward(ctx, dtype, n, rows, x, gain, bias, y, stat);
+}
+
 static void add(int32_t dtype, void *p, int64_t i, double v)
 {
     if (dtype == STRATA_F64)

@@ -18,6 +18,9 @@ typedef struct sti_norm {
  * the type of sums (f32 for bf16). Threads: the context's; rows are computed alone. */
 void sti_norm_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *x,
                       const void *gain, const void *bias, void *y, void *stat);
+/* The same of x = a + b, which is written first; on a device in one pass. n->stride is n->width or 0. */
+void sti_norm_sum_forward(const strata_context *ctx, int32_t dtype, const sti_norm *n, int64_t rows, const void *a,
+                          const void *b, void *x, const void *gain, const void *bias, void *y, void *stat);
 /* dx is set, or += when acc (NULL: not wanted); dgain and dbias are added to (NULL: not wanted). The sums over the rows
  * run in fixed chunks, then over the chunks in order: same bits for every number of threads (on a device: in chunks
  * that its number of processors fixes). work: sti_norm_work bytes. */

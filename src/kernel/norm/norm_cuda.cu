@@ -34,11 +34,11 @@ template <typename S> __device__ __forceinline__ S inverse_root(S x)
     return S(1) / sqrt(x);
 }
 
-/* K 16-byte pieces for each of the G threads of a row. */
-template <typename T, int G, int K>
+/* K 16-byte pieces for each of the G threads of a row. SUM: x is written first, as a + b. */
+template <typename T, int G, int K, bool SUM>
 __global__ void __launch_bounds__(G > 32 ? G : THREADS)
-    forward(const sti_norm_shape n, const T *x, const sti_sum_t<T> *gain, const sti_sum_t<T> *bias, T *y,
-            sti_sum_t<T> *stat)
+    forward(const sti_norm_shape n, T *x, const T *a, const T *b, const sti_sum_t<T> *gain, const sti_sum_t<T> *bias,
+            T *y, sti_sum_t<T> *stat)
 {
     typedef sti_sum_t<T> S;
     constexpr int V = sti_wide<T>::n, each = (G > 32 ? G : THREADS) / G;
@@ -46,12 +46,26 @@ __global__ void __launch_bounds__(G > 32 ? G : THREADS)
     const int lane = threadIdx.x % G, pieces = (int)(n.width / V);
     const int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / G;
     const bool live = row < n.rows;
-    uint4 raw[K];
+    uint4 raw[K], more[SUM ? K : 1];
     S sum = 0, square = 0, none = 0;
 #pragma unroll
     for (int k = 0; k < K; k++) {
         const int c = k * G + lane;
-        raw[k] = live && c < pieces ? *(const uint4 *)(x + row * n.stride + c * V) : make_uint4(0, 0, 0, 0);
+        const int64_t at = row * n.stride + c * V;
+        const bool in = live && c < pieces;
+        raw[k] = in ? *(const uint4 *)((SUM ? a : x) + at) : make_uint4(0, 0, 0, 0);
+        if (SUM) more[k] = in ? *(const uint4 *)(b + at) : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int k = 0; k < K && SUM; k++) {
+        const int c = k * G + lane;
+        S u[V], v[V];
+        sti_unpack<T>(raw[k], u);
+        sti_unpack<T>(more[k], v);
+#pragma unroll
+        for (int e = 0; e < V; e++) u[e] += v[e];
+        raw[k] = sti_pack<T>(u); /* the norm is that of the rounded sum */
+        if (live && c < pieces) *(uint4 *)(x + row * n.stride + c * V) = raw[k];
     }
     S mean = 0;
     if (n.center) {
@@ -80,12 +94,12 @@ __global__ void __launch_bounds__(G > 32 ? G : THREADS)
     for (int k = 0; k < K; k++) {
         const int c = k * G + lane;
         if (c >= pieces) continue;
-        S v[V], g[V], b[V] = { 0 };
+        S v[V], g[V], shift[V] = { 0 };
         sti_unpack<T>(raw[k], v);
         sti_load_sums(gain + c * V, g);
-        if (bias) sti_load_sums(bias + c * V, b);
+        if (bias) sti_load_sums(bias + c * V, shift);
 #pragma unroll
-        for (int e = 0; e < V; e++) v[e] = (v[e] - mean) * rstd * g[e] + b[e];
+        for (int e = 0; e < V; e++) v[e] = (v[e] - mean) * rstd * g[e] + shift[e];
         *(uint4 *)(y + row * n.stride + c * V) = sti_pack<T>(v);
     }
 }
@@ -274,6 +288,7 @@ template <typename T> struct call {
     int acc;
     S *part;         /* backward's partial sums */
     int64_t *blocks; /* backward: how many of them */
+    const T *a, *b;  /* forward: x = a + b is written first; NULL: x is given */
 };
 
 template <typename T, int G, int K> void launch(const call<T> &c)
@@ -281,7 +296,8 @@ template <typename T, int G, int K> void launch(const call<T> &c)
     constexpr int threads = G > 32 ? G : THREADS, each = threads / G;
     const int64_t want = (c.n->rows + each - 1) / each;
     if (!c.dy) {
-        forward<T, G, K><<<(unsigned)want, threads, 0, sti_stream(c.ctx)>>>(*c.n, c.x, c.gain, c.bias, c.y, c.stat);
+        const auto fn = c.a ? forward<T, G, K, true> : forward<T, G, K, false>;
+        fn<<<(unsigned)want, threads, 0, sti_stream(c.ctx)>>>(*c.n, (T *)c.x, c.a, c.b, c.gain, c.bias, c.y, c.stat);
     } else {
         /* as many blocks as are resident at once, and not more than `work` has room for */
         const size_t shared = each > 1 ? each * (size_t)c.n->width * sizeof(typename call<T>::S) : 0;
@@ -300,7 +316,8 @@ template <typename T> bool in_registers(const call<T> &c)
 {
     constexpr int V = sti_wide<T>::n;
     const bool fits = c.n->width % V == 0 && c.n->stride % V == 0 && sti_aligned(c.x) && sti_aligned(c.y) &&
-                      sti_aligned(c.gain) && sti_aligned(c.bias) && sti_aligned(c.dy);
+                      sti_aligned(c.gain) && sti_aligned(c.bias) && sti_aligned(c.dy) && sti_aligned(c.a) &&
+                      sti_aligned(c.b);
     const int64_t pieces = c.n->width / V;
     if (!fits || pieces > 1024) return false;
     if (pieces <= 8)
@@ -328,14 +345,22 @@ template <> bool in_registers<double>(const call<double> &)
     return false;
 }
 
+template <typename T> struct plus {
+    __device__ __forceinline__ void operator()(const sti_sum_t<T> (&in)[2], sti_sum_t<T> (&out)[1]) const
+    {
+        out[0] = in[0] + in[1];
+    }
+};
+
 template <typename T>
-void run_forward(const strata_context *ctx, const sti_norm_shape *n, const void *x, const void *gain, const void *bias,
-                 void *y, void *stat)
+void run_forward(const strata_context *ctx, const sti_norm_shape *n, const void *a, const void *b, const void *x,
+                 const void *gain, const void *bias, void *y, void *stat)
 {
     typedef sti_sum_t<T> S;
-    const call<T> c = { ctx,     n, (const T *)x, (const S *)gain, (T *)y, (const S *)bias, (S *)stat,
-                        nullptr, 0, nullptr,      nullptr };
+    const call<T> c = { ctx,     n, (const T *)x, (const S *)gain, (T *)y,       (const S *)bias, (S *)stat,
+                        nullptr, 0, nullptr,      nullptr,         (const T *)a, (const T *)b };
     if (n->rows < 1 || in_registers<T>(c)) return;
+    if (a) sti_map<T, 2, 1>(ctx, "sum", { { c.a, c.b }, { (T *)x }, n->rows * n->width, false }, plus<T>());
     const unsigned blocks = (unsigned)((n->rows + THREADS / 32 - 1) / (THREADS / 32));
     forward_any<T><<<blocks, THREADS, 0, sti_stream(ctx)>>>(*n, c.x, c.gain, c.bias, c.y, c.stat);
     sti_launched(ctx, "norm");
@@ -349,7 +374,7 @@ void run_backward(const strata_context *ctx, const sti_norm_shape *n, const void
     S *part = dgain || dbias ? (S *)work : nullptr;
     int64_t parts = 0;
     const call<T> c = { ctx,           n,   (const T *)x, (const S *)gain, (T *)dx, nullptr, (S *)stat,
-                        (const T *)dy, acc, part,         &parts };
+                        (const T *)dy, acc, part,         &parts,          nullptr, nullptr };
     if (n->rows < 1) return;
     if (!in_registers<T>(c)) {
         if (dx) {
@@ -378,7 +403,14 @@ extern "C" size_t sti_norm_work_cuda(int64_t width)
 extern "C" void sti_norm_forward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n, const void *x,
                                       const void *gain, const void *bias, void *y, void *stat)
 {
-    STI_CUDA_TYPES(dtype, run_forward, ctx, n, x, gain, bias, y, stat);
+    STI_CUDA_TYPES(dtype, run_forward, ctx, n, nullptr, nullptr, x, gain, bias, y, stat);
+}
+
+extern "C" void sti_norm_sum_forward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n,
+                                          const void *a, const void *b, void *x, const void *gain, const void *bias,
+                                          void *y, void *stat)
+{
+    STI_CUDA_TYPES(dtype, run_forward, ctx, n, a, b, x, gain, bias, y, stat);
 }
 
 extern "C" void sti_norm_backward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n, const void *x,

@@ -16,6 +16,9 @@ typedef struct sti_norm_shape {
 /* bias, stat: NULL when not wanted */
 void sti_norm_forward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n, const void *x,
                            const void *gain, const void *bias, void *y, void *stat);
+/* x = a + b first; rows lie one behind the other */
+void sti_norm_sum_forward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n, const void *a,
+                               const void *b, void *x, const void *gain, const void *bias, void *y, void *stat);
 void sti_norm_backward_cuda(const strata_context *ctx, int32_t dtype, const sti_norm_shape *n, const void *x,
                             const void *gain, const void *stat, const void *dy, void *dx, int acc, void *dgain,
                             void *dbias, void *work);

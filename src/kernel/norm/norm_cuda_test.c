@@ -156,6 +156,40 @@ static void all(void)
     device_close(&d);
 }
 
+/* The norm of a sum is bit for bit the sum, rounded, and then its norm. */
+static void of_a_sum(void)
+{
+    device d = device_open();
+    for (size_t k = 0; k < STI_COUNT(types); k++)
+        for (size_t i = 0; i < STI_COUNT(shapes); i++) {
+            const shape *s = &shapes[i];
+            const int32_t t = types[k], sums = sti_sum_type(t);
+            const int64_t count = s->rows * s->width;
+            const sti_norm n = { s->width, 0, 1e-5, i % 2 == 0, i % 3 == 0 };
+            double *a = device_normal(t, count, 1, 11), *b = device_normal(t, count, 1, 12),
+                   *gain = device_normal(sums, s->width, 1, 13), *bias = device_normal(sums, s->width, 1, 14);
+            void *da = device_put(&d, t, a, count, 0), *db = device_put(&d, t, b, count, 0),
+                 *dg = device_put(&d, sums, gain, s->width, 0), *dbias = device_put(&d, sums, bias, s->width, 0);
+            void *x = device_put(&d, t, NULL, count, 0), *y = device_put(&d, t, NULL, count, 0),
+                 *y2 = device_put(&d, t, NULL, count, 0), *stat = device_put(&d, sums, NULL, 2 * s->rows, 0),
+                 *stat2 = device_put(&d, sums, NULL, 2 * s->rows, 0);
+            sti_norm_sum_forward(d.gpu, t, &n, s->rows, da, db, x, dg, dbias, y, stat);
+            sti_norm_forward(d.gpu, t, &n, s->rows, x, dg, dbias, y2, stat2);
+            double *gx = device_get(&d, t, x, count), *gy = device_get(&d, t, y, count),
+                   *gy2 = device_get(&d, t, y2, count), *gs = device_get(&d, sums, stat, 2 * s->rows),
+                   *gs2 = device_get(&d, sums, stat2, 2 * s->rows);
+            const double eps = t == STRATA_BF16 ? 0x1p-8 : t == STRATA_F32 ? 0x1p-23 : 0x1p-52;
+            for (int64_t j = 0; j < count; j++) CHECK(fabs(gx[j] - (a[j] + b[j])) <= eps * fabs(a[j] + b[j]));
+            CHECK(memcmp(gy, gy2, (size_t)count * sizeof *gy) == 0);
+            CHECK(memcmp(gs, gs2, (size_t)s->rows * 2 * sizeof *gs) == 0);
+            void *const on_device[] = { da, db, dg, dbias, x, y, y2, stat, stat2 };
+            double *const on_host[] = { a, b, gain, bias, gx, gy, gy2, gs, gs2 };
+            for (size_t j = 0; j < STI_COUNT(on_device); j++) sti_array_free(d.gpu, on_device[j]);
+            for (size_t j = 0; j < STI_COUNT(on_host); j++) free(on_host[j]);
+        }
+    device_close(&d);
+}
+
 /* As a stage: parameters from the masters, gradients into f32, statistics in f32; slices of heads. */
 static int32_t layer_norm(sti_graph *g, int32_t in)
 {
@@ -184,4 +218,4 @@ static void stages(void)
     device_close(&d);
 }
 
-TESTS(T(all), T(stages))
+TESTS(T(all), T(of_a_sum), T(stages))

@@ -49,6 +49,13 @@ static bool set_slice(const sti_stage *s, slice *c, int32_t k)
 static strata_status norm_forward(const sti_stage *s, const sti_io *io)
 {
     slice c = first_slice(s, io);
+    if (io->term[0]) { /* a sum left to this stage: rows are whole */
+        (void)set_slice(s, &c, 0);
+        sti_norm_sum_forward(s->graph->ctx, s->graph->dtype, &c.n, c.rows, io->term[0], io->term[1],
+                             (void *)(uintptr_t)io->in[0], (const char *)io->master + c.gain,
+                             (const char *)io->master + c.bias, io->out[0], s->saved ? io->saved : NULL);
+        return STRATA_OK;
+    }
     for (int32_t k = 0; set_slice(s, &c, k); k++)
         sti_norm_forward(s->graph->ctx, s->graph->dtype, &c.n, c.rows, (const char *)io->in[0] + c.columns,
                          (const char *)io->master + c.gain, (const char *)io->master + c.bias,
@@ -131,6 +138,7 @@ static int32_t add(sti_graph *g, const char *name, const sti_norm *n, int32_t sl
                                    .in = { in },
                                    .out = { out },
                                    .keep_in = 1,
+                                   .takes_sum = slices == 1,
                                    .saved = (size_t)(rows * slices) * 2 * strata_dtype_size(sti_sum_type(g->dtype)),
                                    .work = sti_norm_work(g->ctx, widest) };
         if (sti_graph_add(g, &d) < 0) out = -1;

@@ -80,9 +80,14 @@ int32_t sti_graph_sum(sti_graph *g, const char *name, int32_t a, int32_t b)
         return -1;
     }
     const int32_t out = sti_graph_buffer(g, g->buffer[a].width);
-    const sti_stage_desc d = {
-        .cls = &sum_class, .name = name, .nin = 2, .nout = 1, .in = { a, b }, .out = { out }, .pass_grad = 3
-    };
+    const sti_stage_desc d = { .cls = &sum_class,
+                               .name = name,
+                               .nin = 2,
+                               .nout = 1,
+                               .in = { a, b },
+                               .out = { out },
+                               .pass_grad = 3,
+                               .is_sum = 1 };
     return sti_graph_add(g, &d) < 0 ? -1 : out;
 }
 
