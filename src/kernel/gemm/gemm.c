@@ -245,7 +245,7 @@ void sti_gemm_batch(const strata_context *ctx, int32_t dtype, bool ta, bool tb, 
     q.tm = m, q.tn = n, q.nm = q.nn = 1;
     q.ctx = ctx;
     q.few = few_rows(ctx, dtype, m, n, k);
-    if (!q.few) q.rounded = rounded_product(ctx, dtype);
+    if (!q.few && k > STI_GEMM_FEW) q.rounded = rounded_product(ctx, dtype);
     const double work = (double)m * (double)n * (double)STI_MAX(k, 1) * (double)count;
     const double serial = q.few ? SERIAL_NUMBERS * (double)m : q.rounded ? SERIAL_WORK_BF16 : SERIAL_WORK;
     const bool own = q.few || q.rounded || !library_has_threads(); /* the threads are ours */
