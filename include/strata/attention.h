@@ -23,16 +23,16 @@ STRATA_BEGIN
 typedef struct strata_attention strata_attention;
 
 typedef struct strata_attention_problem {
-    size_t size;               /* STRATA_INIT(strata_attention_problem); every 0 below is a default */
-    int64_t batch;             /* largest batch of a call */
-    int64_t heads, kv_heads;   /* kv_heads 0: heads */
-    int64_t q_time, k_time;    /* largest lengths of a call; k_time 0: q_time */
-    int64_t d_qk, d_v;         /* d_v 0: d_qk */
-    int64_t q_pos, k_pos;      /* absolute position of the first query and of the first key */
-    int64_t context;           /* length that default block lists divide; 0: q_pos + q_time */
-    int32_t dtype;             /* 0: STRATA_F32; STRATA_F64; STRATA_BF16 (lse and sums f32; decoding: device=cuda) */
-    int32_t train;             /* 1: backward will be called */
-    const int64_t *cu_seqlens; /* packed sequences: E_UNSUPPORTED unless NULL */
+    size_t size;                   /* STRATA_INIT(strata_attention_problem); every 0 below is a default */
+    int64_t batch;                 /* largest batch of a call */
+    int64_t heads, kv_heads;       /* kv_heads 0: heads */
+    int64_t q_time, k_time;        /* largest lengths of a call; k_time 0: q_time */
+    int64_t d_qk, d_v;             /* d_v 0: d_qk */
+    int64_t q_pos, k_pos;          /* absolute position of the first query and of the first key */
+    int64_t context;               /* length that default block lists divide; 0: q_pos + q_time */
+    int32_t dtype;                 /* 0: STRATA_F32; STRATA_F64; STRATA_BF16 (lse and sums f32; the cache bf16) */
+    int32_t train;                 /* 1: backward will be called */
+    const int64_t *cu_seqlens;     /* packed sequences: E_UNSUPPORTED unless NULL */
     const strata_tensor *key_bias; /* (batch, k_time) added to the scaled scores: E_UNSUPPORTED unless NULL */
 } strata_attention_problem;
 

@@ -30,8 +30,8 @@ strata_status sti_attention_resolve(sti_values *v, const sti_attention_sizes *n,
 
 typedef struct sti_attention_plan sti_attention_plan;
 
-/* Plan for the largest batch and lengths. The variant follows ctx->isa, or the device. f32, f64, or bf16 (arrays bf16,
- * lse and sums f32; on the CPU no decoding); else E_DTYPE. On a device all arrays are device memory. */
+/* Plan for the largest batch and lengths. The variant follows ctx->isa, or the device. f32, f64, or bf16 (arrays and
+ * cache bf16, lse and sums f32); else E_DTYPE. On a device all arrays are device memory. */
 strata_status sti_attention_plan_create(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype,
                                         int64_t batch, int64_t q_time, int64_t k_time, int32_t train,
                                         sti_attention_plan **out);

@@ -51,16 +51,9 @@ bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, s
     return true;
 }
 
-static strata_status check_type(const sti_attention_plan *p)
-{
-    if (!p->half || sti_on_device(p->ctx)) return STRATA_OK;
-    return sti_fail(STRATA_E_UNSUPPORTED, "attention: a bf16 cache is not built; decode in f32");
-}
-
 strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload)
 {
     sti_cache_layout l;
-    STI_TRY(check_type(p));
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
     if (sti_on_device(p->ctx) && capacity != p->capacity)
         return sti_fail(STRATA_E_UNSUPPORTED,
@@ -108,7 +101,6 @@ static strata_status check_room(const sti_attention_plan *p, const void *cache, 
 strata_status sti_attention_cache_append(const sti_attention_plan *p, void *cache, int64_t pos, int64_t n,
                                          const sti_attention_array *k, const sti_attention_array *v)
 {
-    STI_TRY(check_type(p));
     STI_TRY(check_room(p, cache, pos, n));
     p->kernel->append(p, cache, pos, n, k, v);
     return STRATA_OK;
@@ -118,7 +110,6 @@ strata_status sti_attention_step(const sti_attention_plan *p, void *cache, size_
                                  int64_t batch, const sti_attention_array *q, const sti_attention_array *k,
                                  const sti_attention_array *v, const sti_attention_array *o, void *work)
 {
-    STI_TRY(check_type(p));
     if (!p->shape.causal) return sti_fail(STRATA_E_UNSUPPORTED, "attention: decoding needs causal=1");
     for (int64_t b = 0; b < batch; b++) STI_TRY(check_room(p, (unsigned char *)cache + (size_t)b * stride, pos[b], 1));
     sti_attention_steps s = { cache, stride, pos, batch, *q, *k, *v, *o, work };

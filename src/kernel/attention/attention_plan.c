@@ -96,7 +96,7 @@ strata_status sti_attention_plan_create(const strata_context *ctx, const sti_att
 #endif
     size_t v = 0;
     while (v + 1 < STI_COUNT(variants) && (ctx->isa == STI_ISA_REF || variants[v][0].isa > ctx->isa)) v++;
-    p->kernel = &variants[v][dtype == STRATA_F64];
+    p->kernel = &variants[v][p->half ? 2 : dtype == STRATA_F64];
     p->work = p->kernel->work(p);
     const bool narrow = p->half || (dtype == STRATA_F32 && sti_rounds(ctx));
     for (size_t i = 0; narrow && narrow_fits(p) && !p->narrow && narrow_variants[i]; i++)

@@ -695,6 +695,11 @@ static void decode(const scoring *s, const char *isa, int dtype, int prompt)
     char what[256];
     sizes z = { 2, 4, 2, 90, 90, 0, 0 };
     inputs x = draw(s, &z, 30);
+    if (dtype == STRATA_BF16) {
+        round_to_bf16(x.q, (int64_t)2 * 4 * 90 * s->d_qk);
+        round_to_bf16(x.k, (int64_t)2 * 2 * 90 * s->d_qk);
+        round_to_bf16(x.v, (int64_t)2 * 2 * 90 * s->d_v);
+    }
     results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
     tensors y = tensors_make(s, &z, dtype, prompt ? PLAIN : TIME_MAJOR, &x);
     strata_context *ctx = context(isa, 2, 0);
@@ -748,10 +753,11 @@ static void decode(const scoring *s, const char *isa, int dtype, int prompt)
 
 static void step_equals_forward(void)
 {
+    static const int types[] = { STRATA_F32, STRATA_F64, STRATA_BF16 };
     for (int s = 0; s < SCORINGS; s++)
         for (size_t i = 0; scorings[s].causal && i < sizeof isas / sizeof *isas; i++)
-            for (int dtype = STRATA_F32; dtype <= STRATA_F64 && available(isas[i]); dtype++)
-                decode(&scorings[s], isas[i], dtype, dtype == STRATA_F32 ? 0 : 41);
+            for (size_t n = 0; n < (i ? 3 : 2) && available(isas[i]); n++)
+                decode(&scorings[s], isas[i], types[n], n % 2 ? 41 : 0);
 }
 
 static int same_bits(const array *a, const array *b)
@@ -764,13 +770,19 @@ static int same_bits(const array *a, const array *b)
 static void long_caches_are_split(void)
 {
     enum { LONG = 2300 };
-    for (int n = 0; n < SCORINGS * 8; n++) {
-        const scoring *s = &scorings[n / 8];
-        const char *isa = isas[n / 2 % 4];
-        int dtype = n % 2 ? STRATA_F64 : STRATA_F32, kv_heads = n / 8 % 2 ? 1 : 2, heads = kv_heads == 1 ? 9 : 6;
-        if (!s->causal || !available(isa)) continue;
+    static const int types[] = { STRATA_F32, STRATA_F64, STRATA_BF16 };
+    for (int n = 0; n < SCORINGS * 12; n++) {
+        const scoring *s = &scorings[n / 12];
+        const char *isa = isas[n / 3 % 4];
+        int dtype = types[n % 3], kv_heads = n / 12 % 2 ? 1 : 2, heads = kv_heads == 1 ? 9 : 6;
+        if (!s->causal || !available(isa) || (dtype == STRATA_BF16 && strcmp(isa, "ref") == 0)) continue;
         sizes z = { 1, heads, kv_heads, 1, LONG, LONG - 1, 0 };
         inputs x = draw(s, &z, 60);
+        if (dtype == STRATA_BF16) {
+            round_to_bf16(x.q, (int64_t)heads * s->d_qk);
+            round_to_bf16(x.k, (int64_t)kv_heads * LONG * s->d_qk);
+            round_to_bf16(x.v, (int64_t)kv_heads * LONG * s->d_v);
+        }
         results r = oracle(s, &z, x.q, x.k, x.v, x.dout);
         tensors y[3];
         for (int threads = 1; threads <= 3; threads++) {

@@ -26,7 +26,7 @@ typedef struct sti_attention_kernel {
     void (*step)(const sti_attention_plan *p, const sti_attention_steps *s);
 } sti_attention_kernel;
 
-enum { STI_ATTENTION_TYPES = 2 }; /* f32, f64 */
+enum { STI_ATTENTION_TYPES = 3 }; /* f32, f64; bf16, which `ref` has not */
 extern const sti_attention_kernel sti_attention_ref[STI_ATTENTION_TYPES], sti_attention_c[STI_ATTENTION_TYPES];
 #if STRATA_X86
 extern const sti_attention_kernel sti_attention_avx2[STI_ATTENTION_TYPES], sti_attention_avx512[STI_ATTENTION_TYPES];
@@ -84,10 +84,17 @@ static inline int64_t sti_attention_step_width(const sti_attention_plan *p)
 {
     return (p->shape.d_v + 2 + 15) / 16 * 16;
 }
-static inline int64_t sti_attention_step_work(const sti_attention_plan *p) /* elements */
+static inline int64_t sti_attention_step_rows(const sti_attention_plan *p) /* elements */
 {
     int64_t pairs = p->batch * p->shape.kv_heads, units = STI_MAX(pairs, 2 * STI_STEP_UNITS);
     return units * (p->shape.heads / p->shape.kv_heads) * p->shape.parts * sti_attention_step_width(p);
+}
+
+/* The same and, where the cache is bf16, a row of q or o for every head. */
+static inline int64_t sti_attention_step_work(const sti_attention_plan *p)
+{
+    const int64_t wide = p->half ? p->batch * p->shape.heads * STI_MAX(p->shape.d_qk, p->shape.d_v) : 0;
+    return sti_attention_step_rows(p) + wide;
 }
 
 /* Threads a call may use: the context's, 1 inside a parallel region. */
