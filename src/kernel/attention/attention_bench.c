@@ -1,6 +1,6 @@
-/* attention_bench [T [heads [threads [repeats [dims]]]]]: useful GF/s of forward and backward beside the FMA roof of
- * the same run, and the time of MLR attention beside that of full attention. The cases take turns, so that all meet the
- * same neighbours; best of the repeats. dims 0: both 64 and 128. */
+/* attention_bench [T [heads [threads [repeats [dims [bf16]]]]]]: useful GF/s of forward and backward beside the FMA
+ * roof of the same run, and the time of MLR attention beside that of full attention. The cases take turns, so that all
+ * meet the same neighbours; best of the repeats. dims 0: both 64 and 128; bf16 1: arrays of bf16. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,19 +57,31 @@ static void die(const char *what)
     exit(1);
 }
 
-static void setup(const strata_context *ctx, bench *m, int64_t time, int64_t heads)
+static void setup(const strata_context *ctx, bench *m, int64_t time, int64_t heads, int32_t dtype)
 {
     int64_t n = heads * time * m->d;
-    strata_attention_problem p = {
-        STRATA_INIT(strata_attention_problem), .batch = 1, .heads = heads, .q_time = time, .d_qk = m->d, .train = 1
-    };
+    strata_attention_problem p = { STRATA_INIT(strata_attention_problem),
+                                   .batch = 1,
+                                   .heads = heads,
+                                   .q_time = time,
+                                   .d_qk = m->d,
+                                   .dtype = dtype,
+                                   .train = 1 };
     strata_attention_info info = { .size = STRATA_INIT(strata_attention_info) };
     m->x = strata_alloc(ctx, (size_t)(9 * n) * sizeof *m->x);
     if (!m->x || strata_attention_create(ctx, m->spec, &p, &m->a) != STRATA_OK ||
         strata_attention_query(m->a, &info) != STRATA_OK)
         die(m->spec);
     for (int64_t i = 0; i < 9 * n; i++) m->x[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
-    for (int i = 0; i < 8; i++) m->t[i] = strata_view4(m->x + i * n, STRATA_F32, 1, heads, time, m->d);
+    for (int64_t i = 0; dtype == STRATA_BF16 && i < 8 * n; i++) { /* in place: a number of bf16 has half the bytes */
+        uint32_t bits;
+        memcpy(&bits, m->x + i, sizeof bits);
+        ((uint16_t *)(void *)m->x)[i] = (uint16_t)(bits >> 16);
+    }
+    for (int64_t i = 0; i < 8; i++) {
+        char *at = (char *)(void *)m->x + (size_t)(i * n) * strata_dtype_size(dtype);
+        m->t[i] = strata_view4(at, dtype, 1, heads, time, m->d);
+    }
     m->lse = strata_view3(m->x + 8 * n, STRATA_F32, 1, heads, time);
     m->flops_fwd = info.flops_fwd;
     m->flops_bwd = info.flops_bwd;
@@ -172,7 +184,7 @@ int main(int argc, char **argv)
     enum { CASES = sizeof cases / sizeof *cases };
     int64_t time = argc > 1 ? atoi(argv[1]) : 4096, heads = argc > 2 ? atoi(argv[2]) : 2;
     int threads = argc > 3 ? atoi(argv[3]) : 1, repeats = argc > 4 ? atoi(argv[4]) : 5,
-        d = argc > 5 ? atoi(argv[5]) : 0;
+        d = argc > 5 ? atoi(argv[5]) : 0, bf16 = argc > 6 && atoi(argv[6]);
     char text[64];
     float sink = 0;
     double roof = 0;
@@ -180,7 +192,7 @@ int main(int argc, char **argv)
     snprintf(text, sizeof text, "threads=%d", threads);
     if (strata_context_create(text, NULL, &ctx) != STRATA_OK) return 1;
     for (int i = 0; i < CASES; i++)
-        if (!d || cases[i].d == d) setup(ctx, &cases[i], time, heads);
+        if (!d || cases[i].d == d) setup(ctx, &cases[i], time, heads, bf16 ? STRATA_BF16 : STRATA_F32);
     for (int n = 0; n < repeats; n++)
         for (int i = 0; i < CASES; i++) {
             if (!cases[i].a) continue;
@@ -210,7 +222,7 @@ int main(int argc, char **argv)
         strata_attention_destroy(cases[i].a);
         strata_free(ctx, cases[i].x);
     }
-    if (threads == 1) { /* the roof reads with one thread */
+    if (threads == 1 && !bf16) { /* the roof reads with one thread */
         printf("step at 32k tokens, batch 2, d 64\n");
         decode(ctx, "score=standard", 8);
         decode(ctx, "score=standard", 2);
