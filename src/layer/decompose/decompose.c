@@ -1,6 +1,7 @@
 #include "backend/cpu/threads.h"
 #include "core/device.h"
 #include "core/real.h"
+#include "layer/decompose/decompose_cuda.h"
 #include "layer/layer.h"
 
 #define REAL float
@@ -28,6 +29,13 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
 {
     const decompose *d = s->plan;
     const int64_t rows = io->batch * io->time;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_decompose_forward_cuda(s->graph->ctx, s->graph->dtype, rows, d->n, d->half, io->in[0], io->out[0],
+                                   io->out[1]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * d->n * d->half, 16384))
     for (int64_t i = 0; i < rows; i++) {
         const void *x = row(s, io->in[0], i);
@@ -45,6 +53,13 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const decompose *d = s->plan;
     const int64_t rows = io->batch * io->time;
     if (!io->din[0]) return STRATA_OK;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_decompose_backward_cuda(s->graph->ctx, s->graph->dtype, rows, d->n, d->half, io->dout[0], io->dout[1],
+                                    io->acc[0], io->din[0]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * d->n * d->half, 16384))
     for (int64_t i = 0; i < rows; i++) {
         const void *dtrend = row(s, io->dout[0], i), *drest = row(s, io->dout[1], i);
@@ -71,10 +86,6 @@ void sti_graph_decompose(sti_graph *g, const char *name, int64_t length, int32_t
 {
     *trend = *rest = -1;
     if (g->status != STRATA_OK || in < 0) return;
-    if (sti_on_device(g->ctx)) {
-        sti_graph_fail(g, sti_fail(STRATA_E_UNSUPPORTED, "%s: this stage is not built for the device", name));
-        return;
-    }
     if (length < 1 || length % 2 == 0) {
         sti_graph_fail(g, sti_fail(STRATA_E_SPEC, "%s: an average over %lld numbers; the length must be odd", name,
                                    (long long)length));

@@ -3,6 +3,7 @@
 #include "backend/cpu/threads.h"
 #include "core/device.h"
 #include "core/real.h"
+#include "layer/lag/lag_cuda.h"
 #include "layer/layer.h"
 
 #define REAL float
@@ -22,6 +23,12 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
 {
     const lag *l = s->plan;
     const int64_t rows = io->batch * io->time;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_lag_forward_cuda(s->graph->ctx, s->graph->dtype, rows, l->in, l->period, l->out, io->in[0], io->out[0]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * l->out, 16384))
     for (int64_t i = 0; i < rows; i++)
         if (s->graph->dtype == STRATA_F64)
@@ -38,6 +45,13 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     const lag *l = s->plan;
     const int64_t rows = io->batch * io->time;
     if (!io->din[0]) return STRATA_OK;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(s->graph->ctx)) {
+        sti_lag_backward_cuda(s->graph->ctx, s->graph->dtype, rows, l->in, l->period, l->out, io->dout[0], io->acc[0],
+                              io->din[0]);
+        return STRATA_OK;
+    }
+#endif
 #pragma omp parallel for num_threads(sti_threads_for(s->graph->ctx, rows * l->in, 16384))
     for (int64_t i = 0; i < rows; i++)
         if (s->graph->dtype == STRATA_F64)
@@ -62,10 +76,6 @@ static const sti_stage_class lag_class = {
 int32_t sti_graph_lag(sti_graph *g, const char *name, int64_t period, int64_t width, int32_t in)
 {
     if (g->status != STRATA_OK || in < 0) return -1;
-    if (sti_on_device(g->ctx)) {
-        sti_graph_fail(g, sti_fail(STRATA_E_UNSUPPORTED, "%s: this stage is not built for the device", name));
-        return -1;
-    }
     const int64_t n = g->buffer[in].width;
     if (period < 1 || period > n || width < 1) {
         sti_graph_fail(g, sti_fail(STRATA_E_SHAPE, "%s: a period of %lld, but there are %lld numbers to repeat", name,
