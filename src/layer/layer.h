@@ -32,8 +32,8 @@ int32_t sti_graph_head(sti_graph *g, const char *name, const sti_spec *op, int64
 /* Mean softmax cross-entropy over targets >= 0 (I32, width 1; -1 is ignored): a loss stage. Its output buffer (width 2)
  * holds per token: nats, and 1 when counted. Backward needs no dout: it starts from d(mean)/d(logits) = 1. */
 int32_t sti_graph_cross_entropy(sti_graph *g, const char *name, int32_t logits, int32_t targets);
-/* Mean squared error of y over the targets (same type and width) that are not NaN: a loss stage. Its output buffer
- * (width 2) holds per row: the sum over its scored elements, and their number. Backward as above. */
+/* Mean squared error of y over the targets (same width, of the type of sums) that are not NaN: a loss stage. Its output
+ * buffer (width 2) holds per row: the sum over its scored elements, and their number. Backward as above. */
 int32_t sti_graph_squared_error(sti_graph *g, const char *name, int32_t y, int32_t targets);
 /* out[h] = in[n - period + h mod period] for h < width: the last numbers of a row, repeated. */
 int32_t sti_graph_lag(sti_graph *g, const char *name, int64_t period, int64_t width, int32_t in);

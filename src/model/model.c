@@ -171,7 +171,7 @@ strata_status sti_model_numbers(sti_model_plan *p)
     sti_graph *g = p->graph;
     if (!p->inputs) return sti_fail(STRATA_E_SPEC, "%s reads numbers: inputs= and outputs= say how many", p->cls->kind);
     p->tokens = sti_graph_input(g, p->inputs, g->dtype, 0);
-    if (g->train) p->targets = sti_graph_input(g, p->outputs, g->dtype, 0);
+    if (g->train) p->targets = sti_graph_input(g, p->outputs, sti_sum_type(g->dtype), 0);
     return g->status;
 }
 

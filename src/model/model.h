@@ -54,8 +54,8 @@ struct sti_model_plan {
     int64_t inputs, outputs; /* numbers read and given at a position, then vocab is 0; 0: the model reads tokens */
     int64_t positions;       /* learned positions end here; 0: they do not end */
     int32_t tokens;          /* external buffer 0: I32 ids; or numbers of the graph's type (batch, time, inputs) */
-    int32_t targets; /* external buffer 1, of training plans, else -1: I32, -1 is not scored; or numbers (batch, time,
-                      * outputs), NaN is not scored */
+    int32_t targets; /* external buffer 1, of training plans, else -1: I32, -1 is not scored; or numbers of the type of
+                      * sums (batch, time, outputs), NaN is not scored */
     int32_t logits;  /* an output of inference plans: (batch, time, vocab or outputs) */
     int32_t loss;    /* an output of training plans (batch, time, 2): nats or squared error, number scored; else -1 */
 };

@@ -44,10 +44,12 @@ static strata_status allocate(sti_trainer *t, bool learn)
     STI_TRY(sti_array_calloc(t->ctx, 1, sizeof *t->sums, &sums));
     t->sums = sums;
     if (t->plan->inputs) {
-        if (g->dtype == STRATA_BF16)
-            return sti_fail(STRATA_E_UNSUPPORTED, "models of numbers train in f32; train.dtype=bf16 is for tokens");
         STI_TRY(batch_array(t, rows * t->plan->inputs, item, &t->x, &t->ext[0]));
         STI_TRY(batch_array(t, rows * t->plan->outputs, item, &t->y, &t->ext[1]));
+        if (!t->compute) return sti_model_run_create(t->plan, &t->run);
+        t->upload = t->ext[0]; /* stages read the inputs rounded; targets are never */
+        t->ext[0] = NULL;
+        STI_TRY(sti_array_calloc(t->ctx, rows * t->plan->inputs, strata_dtype_size(g->dtype), &t->ext[0]));
         return sti_model_run_create(t->plan, &t->run);
     }
     strata_status st = batch_array(t, rows, sizeof *t->tokens, &tokens, &t->ext[0]);
@@ -85,7 +87,7 @@ strata_status sti_trainer_create(const strata_context *ctx, const char *spec, in
 void sti_trainer_destroy(sti_trainer *t)
 {
     if (!t) return;
-    void *const arrays[] = { t->params, t->compute, t->grads, t->m, t->v, t->how, t->sums };
+    void *const arrays[] = { t->params, t->compute, t->grads, t->m, t->v, t->how, t->sums, t->upload, t->given };
     sti_recording_free(t->ctx, t->micro);
     sti_recording_free(t->ctx, t->finish);
     sti_model_run_destroy(&t->run);
@@ -204,6 +206,15 @@ static strata_status check_ids(const sti_trainer *t, int64_t rows)
     return STRATA_OK;
 }
 
+static strata_status bind_numbers(sti_trainer *t, int64_t rows)
+{
+    const size_t item = strata_dtype_size(sum_type(t));
+    const int64_t inputs = rows * t->plan->inputs, outputs = rows * t->plan->outputs;
+    STI_TRY(sti_to_device(t->ctx, t->upload ? t->upload : t->ext[0], t->x, (size_t)inputs * item));
+    if (t->upload) sti_array_convert(t->ctx, t->ext[0], t->plan->graph->dtype, t->upload, sum_type(t), inputs);
+    return sti_to_device(t->ctx, t->ext[1], t->y, (size_t)outputs * item);
+}
+
 static strata_status bind(sti_trainer *t, int64_t batch)
 {
     const sti_graph *g = t->plan->graph;
@@ -215,11 +226,8 @@ static strata_status bind(sti_trainer *t, int64_t batch)
     e->time = g->time;
     for (size_t i = 0; i < STI_COUNT(t->ext); i++) e->ext[i] = t->ext[i];
     if (!sti_on_device(t->ctx)) return STRATA_OK;
-    const size_t rows = (size_t)(batch * g->time), bytes = rows * sizeof *t->tokens, item = strata_dtype_size(g->dtype);
-    if (t->plan->inputs) {
-        STI_TRY(sti_to_device(t->ctx, t->ext[0], t->x, rows * (size_t)t->plan->inputs * item));
-        return sti_to_device(t->ctx, t->ext[1], t->y, rows * (size_t)t->plan->outputs * item);
-    }
+    const size_t rows = (size_t)(batch * g->time), bytes = rows * sizeof *t->tokens;
+    if (t->plan->inputs) return bind_numbers(t, (int64_t)rows);
     STI_TRY(check_ids(t, batch * g->time));
     STI_TRY(sti_to_device(t->ctx, t->ext[0], t->tokens, bytes));
     return sti_to_device(t->ctx, t->ext[1], t->targets, bytes);
@@ -254,13 +262,17 @@ strata_status sti_trainer_outputs(sti_trainer *t, const void **out)
     const sti_exec *e = &t->run.exec;
     const void *data = sti_graph_data(g, e, t->plan->logits);
     const int64_t width = g->buffer[t->plan->logits].width, n = e->batch * e->time * width;
+    const size_t item = strata_dtype_size(sum_type(t));
     *out = data;
     if (!sti_on_device(t->ctx)) return STRATA_OK;
-    if (g->dtype != sum_type(t))
-        return sti_fail(STRATA_E_UNSUPPORTED, "outputs of a bf16 model are not measured; evaluate it in f32");
-    if (!t->outputs) STI_TRY(sti_calloc(t->ctx, g->batch * g->time * width, strata_dtype_size(g->dtype), &t->outputs));
+    if (!t->outputs) STI_TRY(sti_calloc(t->ctx, g->batch * g->time * width, item, &t->outputs));
     *out = t->outputs;
-    return sti_to_host(t->ctx, t->outputs, data, (size_t)n * strata_dtype_size(g->dtype));
+    if (g->dtype != sum_type(t)) {
+        if (!t->given) STI_TRY(sti_array_calloc(t->ctx, g->batch * g->time * width, item, &t->given));
+        sti_array_convert(t->ctx, t->given, sum_type(t), data, g->dtype, n);
+        data = t->given;
+    }
+    return sti_to_host(t->ctx, t->outputs, data, (size_t)n * item);
 }
 
 static strata_status micro(void *arg)

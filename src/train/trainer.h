@@ -16,14 +16,16 @@ typedef struct sti_trainer {
     void *params, *grads, *m, *v;
     void *compute; /* BF16 plans: the parameters that the stages read; else NULL */
     /* Of the host, where the caller fills a batch in: tokens and targets (batch, time); or, of a model of numbers, x
-     * (batch, time, inputs) and y (batch, time, outputs) of the plan's dtype. */
+     * (batch, time, inputs) and y (batch, time, outputs) in the type of sums. */
     int32_t *tokens, *targets;
     void *x, *y;
     void *ext[2]; /* the two where the context computes; on the CPU they themselves */
+    void *upload; /* BF16 plans of numbers: x on the device as it came, else NULL */
     sti_adamw rule;
     double clip;         /* 0: off */
     double flops_token;  /* training FLOPs of one token at full length */
     void *outputs;       /* a device's, on the host; NULL until they are wanted */
+    void *given;         /* BF16 plans: the same on the device in the type of sums; likewise */
     sti_step_rule *how;  /* where the context computes */
     sti_step_sums *sums; /* likewise */
     double accum;        /* micro-batches since the last update */

@@ -217,7 +217,7 @@ static void read_in(void)
     CHECK_OK(sti_graph_create(ctx, STRATA_F32, 1, 2, 2, 1, 768, &g));
     const int32_t y = sti_graph_input(g, 3, STRATA_F32, 0), t = sti_graph_input(g, 2, STRATA_F32, 0);
     CHECK_INT(sti_graph_squared_error(g, "loss", y, t), -1);
-    CHECK_ERROR_TEXT("targets are f32 of width 2, but the outputs f32 of width 3");
+    CHECK_ERROR_TEXT("targets are f32 of width 2, but the outputs want f32 of width 3");
     sti_graph_destroy(g);
     strata_context_destroy(ctx);
 }

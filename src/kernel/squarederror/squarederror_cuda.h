@@ -1,6 +1,6 @@
 #ifndef STI_SQUAREDERROR_CUDA_H
 #define STI_SQUAREDERROR_CUDA_H
-/* The device side of kernel/squarederror: f32 and f64. */
+/* The device side of kernel/squarederror: y and dy of type dtype, target and out of its type of sums. */
 
 #include <stdint.h>
 

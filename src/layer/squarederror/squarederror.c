@@ -1,5 +1,6 @@
 #include "kernel/squarederror/squarederror.h"
 
+#include "core/device.h"
 #include "layer/layer.h"
 
 static strata_status forward(const sti_stage *s, const sti_io *io)
@@ -33,13 +34,14 @@ int32_t sti_graph_squared_error(sti_graph *g, const char *name, int32_t y, int32
 {
     if (g->status != STRATA_OK || y < 0 || targets < 0) return -1;
     const sti_buffer *a = &g->buffer[y], *b = &g->buffer[targets];
-    if (b->dtype != g->dtype || b->width != a->width) {
-        sti_graph_fail(g, sti_fail(STRATA_E_SHAPE, "%s: targets are %s of width %lld, but the outputs %s of width %lld",
-                                   name, strata_dtype_name(b->dtype), (long long)b->width, strata_dtype_name(g->dtype),
-                                   (long long)a->width));
+    if (b->dtype != sti_sum_type(g->dtype) || b->width != a->width) {
+        sti_graph_fail(g, sti_fail(STRATA_E_SHAPE,
+                                   "%s: targets are %s of width %lld, but the outputs want %s of width %lld", name,
+                                   strata_dtype_name(b->dtype), (long long)b->width,
+                                   strata_dtype_name(sti_sum_type(g->dtype)), (long long)a->width));
         return -1;
     }
-    const int32_t out = sti_graph_buffer(g, 2);
+    const int32_t out = sti_graph_sum_buffer(g, 2);
     const sti_stage_desc d = { .cls = &squarederror_class,
                                .name = name,
                                .nin = 2,

@@ -205,8 +205,7 @@ static int32_t read_tokens(sti_model_plan *p, int64_t width)
 static int32_t read_numbers(sti_model_plan *p, const sti_values *v, int64_t width)
 {
     sti_graph *g = p->graph;
-    p->tokens = sti_graph_input(g, p->inputs, g->dtype, 0);
-    if (g->train) p->targets = sti_graph_input(g, p->outputs, g->dtype, 0);
+    if (sti_model_numbers(p) != STRATA_OK) return -1;
     return sti_graph_read_in(g, "read_in", sti_value_spec(v, "read_in", 0), width, p->tokens,
                              sti_value_int(v, "bias") != 0);
 }
