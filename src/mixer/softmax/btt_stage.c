@@ -4,27 +4,12 @@
 
 #include "core/context.h"
 #include "kernel/gemm/gemm.h"
+#include "mixer/softmax/btt_stage.h"
 #include "mixer/softmax/gather.h"
 #include "mixer/softmax/softmax.h"
 
-typedef struct stage_plan {
-    int64_t width, heads, rank;
-    int64_t a, b, c, d; /* width = a b = c d */
-    bool transposed;
-    int64_t param_l;                 /* element offset of L; R stands at 0 */
-    size_t z, dz, side, line, bytes; /* work: z, its gradient, and blocks (rows, c s) and (rows, a) */
-} stage_plan;
-
-/* What the loops of one call need at hand. */
-typedef struct call {
-    const stage_plan *p;
-    const strata_context *ctx;
-    int32_t dtype;
-    size_t e, sum;               /* bytes of an element, and of a parameter's gradient */
-    int64_t rows, inner, cs, bs; /* inner: heads b s */
-    char *z, *dz, *side, *line;
-    const char *R, *L;
-} call;
+typedef sti_btt stage_plan;
+typedef sti_btt_call call;
 
 static call call_of(const sti_stage *s, const sti_io *io)
 {
@@ -108,6 +93,12 @@ static strata_status forward(const sti_stage *s, const sti_io *io)
     const call k = call_of(s, io);
     const stage_plan *p = k.p;
     const int64_t row = p->heads * p->width;
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(k.ctx)) {
+        sti_btt_device_forward(&k, io->in[0], io->out[0]);
+        return STRATA_OK;
+    }
+#endif
     if (!p->transposed) {
         z_from_x(&k, io->in[0]);
         for (int64_t h = 0; h < p->heads; h++)
@@ -138,6 +129,12 @@ static strata_status backward(const sti_stage *s, const sti_io *io)
     char *dR = io->dparams, *dL = dR ? dR + (size_t)p->param_l * k.sum : NULL;
     const char *x = io->in[0], *dy = io->dout[0];
     char *dx = io->din[0];
+#if STRATA_HAVE_CUDA
+    if (sti_on_device(k.ctx)) {
+        sti_btt_device_backward(&k, x, dy, dx, io->acc[0], dR, dL);
+        return STRATA_OK;
+    }
+#endif
     if (!p->transposed) {
         z_from_x(&k, x);
         for (int64_t h = 0; h < p->heads; h++)
@@ -251,6 +248,9 @@ int32_t sti_softmax_btt(sti_graph *g, const char *name, int64_t heads, int64_t r
         p->side = g->train ? 2 * z : z;
         p->line = p->side + sti_round_up((size_t)(rows * a * rank * e), STI_ALIGN);
         p->bytes = p->line + sti_round_up((size_t)(rows * a * e), STI_ALIGN);
+#if STRATA_HAVE_CUDA
+        if (sti_on_device(g->ctx)) sti_btt_device_plan(g->ctx, p, rows, g->dtype);
+#endif
         out = sti_graph_buffer(g, heads * width);
         const sti_stage_desc d = { .cls = &btt_class,
                                    .plan = p,
