@@ -22,13 +22,13 @@ namespace
 
 enum {
     KEYS = 128,      /* per block: 64 for each of two consumer warpgroups */
-    CONSUMERS = 256, /* threads; then a warpgroup whose warp 0 loads and whose warp 1 adds to dq */
-    THREADS = 384,
+    CONSUMERS = 256, /* threads; then a warpgroup for dq, and one whose warp 0 loads and whose warp 1 adds to dq */
+    THREADS = 512,
     MOST = 8, /* levels */
     Q_STAGES = 3,
     DO_STAGES = 2,
-    RING = 8, /* visits that may be known at once: more than are in flight */
-    BAR_DS = 1,
+    RING = 16, /* visits that may be known at once: more than are in flight */
+    BAR_K = 1,
     BAR_END = 2 /* and 3 */
 };
 constexpr int32_t FAR = 1 << 30; /* beyond every position */
@@ -78,7 +78,7 @@ __device__ __forceinline__ interval keys_of(const arguments &a, int l, int32_t p
  */
 
 struct visit {
-    int32_t steps, vsteps; /* of 16 columns, of q and k, and of v; steps 0: the end */
+    int32_t kind; /* widths in quarters of D, q and k's + 4 (v's - 1); 0: the end */
     int32_t rank;
     int32_t masked;
     float scale, gain;
@@ -89,11 +89,11 @@ struct visit {
 
 template <int D> struct shared {
     static constexpr int ROWS = TILE_ROWS<D>, PANELS = D / 64;
-    static constexpr uint32_t KV = KEYS * D * 2, TILE = ROWS * D * 2, DS = KEYS * ROWS * 2, DQ = ROWS * D * 4;
+    static constexpr uint32_t KV = KEYS * D * 2, TILE = ROWS * D * 2, DS = KEYS * ROWS * 2, DQ = 64 * 64 * 4;
     static constexpr uint32_t k = 0, v = k + KV, q = v + KV, dout = q + Q_STAGES * TILE, ds = dout + DO_STAGES * TILE,
-                              dq = ds + 2 * DS, lse = dq + DQ, delta = lse + Q_STAGES * ROWS * 4,
+                              dq = ds + 2 * DS, lse = dq + 2 * DQ, delta = lse + Q_STAGES * ROWS * 4,
                               bounds = delta + Q_STAGES * ROWS * 4, ring = bounds + Q_STAGES * ROWS * 16,
-                              bars = ring + RING * sizeof(visit), bytes = bars + 16 * 8 + 1024;
+                              bars = ring + RING * sizeof(visit), bytes = bars + 20 * 8 + 1024;
 };
 enum {
     B_KV,
@@ -102,10 +102,10 @@ enum {
     B_DO = B_Q_FREE + Q_STAGES,
     B_DO_FREE = B_DO + DO_STAGES,
     B_DQ = B_DO_FREE + DO_STAGES,
-    B_DQ_FREE,
-    B_DS,
-    B_DS_1,
-    B_COUNT
+    B_DQ_FREE = B_DQ + 2,
+    B_DS = B_DQ_FREE + 2,
+    B_DS_FREE = B_DS + 2,
+    B_COUNT = B_DS_FREE + 2
 };
 
 __device__ __forceinline__ void bulk_load(uint32_t dst, const void *src, uint32_t bytes, uint32_t bar)
@@ -190,8 +190,15 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
                 __syncwarp();
                 if (lane == 0) {
                     visit *r = ring + t % RING;
-                    *r = { cost.steps, cost.vsteps,           cost.rank, masked,  cost.scale,
-                           cost.gain,  (int32_t)(row / ROWS), n1 - n,    c >= to, row * D };
+                    *r = { (64 * cost.steps + D - 1) / D + (64 * cost.vsteps + D - 1) / D * 4 - 4,
+                           cost.rank,
+                           masked,
+                           cost.scale,
+                           cost.gain,
+                           (int32_t)(row / ROWS),
+                           n1 - n,
+                           c >= to,
+                           row * D };
                     const uint32_t bar = bars + 8 * (B_Q + s), dst = base + S::q + s * S::TILE;
                     const int panels = cost.steps > 4 ? 2 : 1, vpanels = cost.vsteps > 4 ? 2 : 1;
                     sti_mbar_expect(bar, panels * ROWS * 128 + 2 * ROWS * 4);
@@ -211,7 +218,7 @@ __device__ __forceinline__ void produce(const arguments &a, unsigned char *mem, 
     const int s = t % Q_STAGES;
     sti_mbar_wait(bars + 8 * (B_Q_FREE + s), (t / Q_STAGES & 1) ^ 1);
     if (lane == 0) {
-        ring[t % RING].steps = 0;
+        ring[t % RING].kind = 0;
         sti_mbar_arrive(bars + 8 * (B_Q + s));
     }
 }
@@ -231,21 +238,31 @@ __device__ __forceinline__ void announce(int32_t *counter)
 {
     asm volatile("red.relaxed.gpu.global.add.s32 [%0], 1;" ::"l"(counter) : "memory");
 }
+/* Units of dq: 64 queries x up to 64 columns; for D = 128 two panels of columns, for D = 64 two halves of the queries.
+ */
+template <int D> __device__ __forceinline__ int units(int kind)
+{
+    return D == 64 || ((kind - 1) & 3) > 1 ? 2 : 1;
+}
 template <int D> __device__ __forceinline__ void add(const arguments &a, unsigned char *mem, uint32_t base)
 {
     typedef shared<D> S;
     const uint32_t full = base + S::bars + 8 * B_DQ, free = base + S::bars + 8 * B_DQ_FREE;
-    for (int t = 0;; t++) {
-        sti_mbar_wait(full, t & 1);
+    for (int t = 0, i = 0;; t++) {
+        sti_mbar_wait(full + 8 * (i & 1), i >> 1 & 1);
         const visit r = *((const visit *)(mem + S::ring) + t % RING);
-        if (r.steps == 0) break;
+        if (r.kind == 0) break;
         int32_t *done = a.done + r.counter;
         while (seen(done) != r.order) {}
-        const uint32_t bytes = r.steps * (2 * 2048); /* 2048: 64 rows of 8 columns */
-        for (int i = 0; i < S::ROWS / 64; i++) bulk_add(a.dq + r.dq + i * 64 * D, base + S::dq + i * 64 * D * 4, bytes);
-        sti_tma_store_commit();
-        sti_tma_store_wait_read<0>();
-        sti_mbar_arrive(free);
+        const int count = units<D>(r.kind);
+        for (int u = 0; u < count; u++, i++) {
+            if (u) sti_mbar_wait(full + 8 * (i & 1), i >> 1 & 1);
+            const uint32_t columns = D == 64 ? r.rank : min(r.rank - 64 * u, 64), bytes = (columns + 7) / 8 * 2048;
+            bulk_add(a.dq + r.dq + u * 4096, base + S::dq + (i & 1) * S::DQ, bytes);
+            sti_tma_store_commit();
+            sti_tma_store_wait_read<0>();
+            sti_mbar_arrive(free + 8 * (i & 1));
+        }
         sti_tma_store_wait<0>();
         if (r.last) announce(done);
     }
@@ -254,9 +271,8 @@ template <int D> __device__ __forceinline__ void add(const arguments &a, unsigne
 /* ---- consumers ----------------------------------------------------------------------------------------------------
  */
 
-/* The three products. `steps` of 16 columns, known at run time if LEVELS: predicated instructions, since branches
- * between products would make the compiler wait for each. Widths of results are rounded up to quarters of D: what is
- * beyond the prefix is zero in q and dout, and cleared in dq. */
+/* The products. Widths of S, dP, dk and dv are known when compiled, rounded up to quarters of D: what is beyond the
+ * prefix is zero in q and dout. dq is formed in whole units, whose columns beyond the prefix are not added. */
 
 /* d (64 x ROWS) = rows of k times q^T; the same for v and dout. */
 template <int D, int N, int COUNT>
@@ -269,28 +285,6 @@ __device__ __forceinline__ void scores_of_width(float (&d)[COUNT], uint64_t x, u
         sti_wgmma_ss<ROWS, 0, 0>(d, sti_wgmma_at(x, i / 4 * (KEYS * 128) + i % 4 * 32),
                                  sti_wgmma_at(y, i / 4 * (ROWS * 128) + i % 4 * 32), i > 0);
     sti_wgmma_commit();
-}
-template <int D, bool LEVELS, int COUNT>
-__device__ __forceinline__ void scores(float (&d)[COUNT], uint32_t rows, uint32_t columns, int steps)
-{
-    const uint64_t x = sti_wgmma_k(rows), y = sti_wgmma_k(columns);
-    if (!LEVELS) return scores_of_width<D, D / 16>(d, x, y);
-    switch (steps) {
-    case 1: scores_of_width<D, 1>(d, x, y); break;
-    case 2: scores_of_width<D, 2>(d, x, y); break;
-    case 3: scores_of_width<D, 3>(d, x, y); break;
-    default:
-        if (D == 64 || steps == 4)
-            scores_of_width<D, 4>(d, x, y);
-        else if (steps == 5)
-            scores_of_width<D, D == 64 ? 4 : 5>(d, x, y);
-        else if (steps == 6)
-            scores_of_width<D, D == 64 ? 4 : 6>(d, x, y);
-        else if (steps == 7)
-            scores_of_width<D, D == 64 ? 4 : 7>(d, x, y);
-        else
-            scores_of_width<D, D == 64 ? 4 : 8>(d, x, y);
-    }
 }
 /* d (64 x columns) += p (64 x ROWS, fragments) times a tile of ROWS rows. */
 template <int D, int N, int COUNT>
@@ -311,19 +305,7 @@ __device__ __forceinline__ void outer_of_width(float (&d)[COUNT], uint64_t x, ui
         sti_wgmma_ss<N, 0, 1>(d, sti_wgmma_at(x, i / 4 * (KEYS * 128) + i % 4 * 32), sti_wgmma_at(y, 2048 * i), 1);
     sti_wgmma_commit();
 }
-template <int D, bool LEVELS, typename P, int COUNT>
-__device__ __forceinline__ void outer(float (&d)[COUNT], P p, uint32_t tile, int steps)
-{
-    const uint64_t y = sti_wgmma_mn(tile, TILE_ROWS<D> * 128);
-    if (!LEVELS) return outer_of_width<D, D>(d, p, y);
-    switch ((64 * steps + D - 1) / D) {
-    case 1: outer_of_width<D, D / 4>(d, p, y); break;
-    case 2: outer_of_width<D, D / 2>(d, p, y); break;
-    case 3: outer_of_width<D, D / 4 * 3>(d, p, y); break;
-    default: outer_of_width<D, D>(d, p, y);
-    }
-}
-/* d (64 queries x 16 steps columns) = ds^T (128 keys x 64 queries)^T times k's columns. */
+/* d (64 queries x N columns) = ds^T (128 keys x 64 queries)^T times k's columns. */
 template <int N, int COUNT> __device__ __forceinline__ void inner_of_width(float (&d)[COUNT], uint64_t x, uint64_t y)
 {
     sti_wgmma_fence();
@@ -331,22 +313,6 @@ template <int N, int COUNT> __device__ __forceinline__ void inner_of_width(float
     for (int i = 0; i < KEYS / 16; i++)
         sti_wgmma_ss<N, 1, 1>(d, sti_wgmma_at(x, 2048 * i), sti_wgmma_at(y, 2048 * i), i > 0);
     sti_wgmma_commit();
-}
-template <int D, bool LEVELS, int COUNT>
-__device__ __forceinline__ void inner(float (&d)[COUNT], uint32_t ds, uint32_t k, int steps)
-{
-    const uint64_t x = sti_wgmma_mn(ds, 0), y = sti_wgmma_mn(k, KEYS * 128);
-    if (!LEVELS || D == 64)
-        inner_of_width<64>(d, x, y); /* a choice of widths costs the registers that pipelining needs */
-    else if (steps)
-        inner_of_width<64>(d, x, y);
-}
-
-/* Columns of dq that warpgroup w gives of `all`, in steps of 16: for d = 64 it has its own 64 queries and gives all;
- * for d = 128 both have the same queries, and each takes a panel of columns. */
-template <int D> __device__ __forceinline__ int dq_share(int w, int all)
-{
-    return D == 64 || w == 0 ? min(all, 4) : max(all - 4, 0);
 }
 
 /* The same in all lanes, and known to the compiler to be. */
@@ -364,13 +330,14 @@ template <int D, bool LEVELS> struct consumer {
     int w, thread, lane, row, column, store_row;
 
     __device__ __forceinline__ const visit *at(int t) const { return (const visit *)(mem + S::ring) + t % RING; }
-    /* Width of visit t, once its queries are there; 0: the end. */
+    /* Kind of visit t, once its queries are there; 0: the end. */
     __device__ __forceinline__ int next(int t) const
     {
         sti_mbar_wait(bars + 8 * (B_Q + t % Q_STAGES), t / Q_STAGES & 1);
-        return uniform(at(t)->steps);
+        return uniform(at(t)->kind);
     }
     __device__ __forceinline__ uint32_t queries(int t) const { return base + S::q + t % Q_STAGES * S::TILE; }
+    __device__ __forceinline__ uint32_t douts(int t) const { return base + S::dout + t % DO_STAGES * S::TILE; }
     __device__ __forceinline__ uint32_t scores_of(int t) const { return base + S::ds + (t & 1) * S::DS; }
 
     /* s = weights of visit t from its scores. */
@@ -398,122 +365,128 @@ template <int D, bool LEVELS> struct consumer {
                 if (key < b.x || key >= b.y || (key >= b.z && key < b.w)) s[4 * i + j] = 0;
             }
     }
-    /* s = gradient of the scores from the weights and x = v dout^T; also to shared memory, for dq. */
-    __device__ __forceinline__ void differentiate(float (&s)[ROWS / 2], const float (&x)[ROWS / 2],
-                                                  const uint32_t (&p)[ROWS / 4], int t) const
+    /* x = v dout^T becomes the gradient of the scores, and goes to shared memory. */
+    __device__ __forceinline__ void differentiate(float (&x)[ROWS / 2], const uint32_t (&p)[ROWS / 4], int t) const
     {
-        const float *delta = (const float *)(mem + S::delta) + t % Q_STAGES * ROWS + column, gain = at(t)->gain;
+        const float *delta = (const float *)(mem + S::delta) + t % Q_STAGES * ROWS + column;
 #pragma unroll
         for (int i = 0; i < ROWS / 8; i++) {
             const float2 d = *(const float2 *)(delta + 8 * i);
+            x[4 * i] -= d.x;
+            x[4 * i + 1] -= d.y;
+            x[4 * i + 2] -= d.x;
+            x[4 * i + 3] -= d.y;
+        }
+        if (LEVELS) {
+            const float gain = at(t)->gain;
+            if (gain != 1)
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float e = x[4 * i + j] - (j & 1 ? d.y : d.x);
-                const uint32_t both = p[2 * i + j / 2]; /* weights as rounded for dv: half the registers */
-                const float weight = __uint_as_float(j & 1 ? both & 0xffff0000u : both << 16);
-                s[4 * i + j] = weight * (LEVELS ? e * gain : e);
-            }
+                for (int i = 0; i < ROWS / 2; i++) x[i] *= gain;
         }
         const uint32_t tile = scores_of(t) + store_row * 128;
 #pragma unroll
         for (int i = 0; i < ROWS / 16; i++) {
             uint32_t ds[4];
-            sti_wgmma_pack(ds, s, i);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const uint32_t both = p[4 * i + j]; /* weights as rounded for dv: half the registers */
+                ds[j] = sti_pack_bf16(__uint_as_float(both << 16) * x[8 * i + 2 * j],
+                                      __uint_as_float(both & 0xffff0000u) * x[8 * i + 2 * j + 1]);
+            }
             const int chunk = 2 * (i & 3) + (lane >> 4);
             sti_stmatrix(tile + i / 4 * (KEYS * 128) + ((chunk ^ (store_row & 7)) << 4), ds);
         }
         sti_fence_async();
     }
-    /* `steps` steps of dq of visit t to the adding thread. */
-    __device__ __forceinline__ void give(const float (&dq)[32], int t, int steps) const
-    {
-        sti_mbar_wait(bars + 8 * B_DQ_FREE, (t & 1) ^ 1);
-        const uint32_t out = base + S::dq + w * 16384 + thread * 16;
-        const int rank = at(t)->rank - (D == 64 ? 0 : 64 * w) - column;
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (!LEVELS || i < 2 * steps) {
-                const bool in = !LEVELS || 8 * i < rank, in1 = !LEVELS || 8 * i + 1 < rank;
-                asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(out + i * 2048),
-                             "f"(in ? dq[4 * i] : 0.0f), "f"(in1 ? dq[4 * i + 1] : 0.0f),
-                             "f"(in ? dq[4 * i + 2] : 0.0f), "f"(in1 ? dq[4 * i + 3] : 0.0f)
-                             : "memory");
-            }
-        sti_fence_async();
-        __syncwarp();
-        if (lane == 0) sti_mbar_arrive(bars + 8 * B_DQ);
-    }
+    /* Visits from t on as long as they are of this kind: Q steps of 16 columns of q and k, V of v. */
+    template <int Q, int V>
+    __device__ __forceinline__ int walk(float (&dk)[D / 2], float (&dv)[D / 2], int t, int kind) const;
     __device__ __forceinline__ void run(int32_t pair, int32_t n) const;
 };
 
-/* While the weights of a visit are worked out, the tensor cores finish the visit before. */
+/* While the weights of a visit are worked out, the tensor cores form dk of the one before and dP; during the gradients
+ * of scores, dv. */
+template <int D, bool LEVELS>
+template <int Q, int V>
+__device__ __forceinline__ int consumer<D, LEVELS>::walk(float (&dk)[D / 2], float (&dv)[D / 2], int t, int kind) const
+{
+    const uint64_t k_rows = sti_wgmma_k(base + S::k + w * 8192), v_rows = sti_wgmma_k(base + S::v + w * 8192);
+    float x[ROWS / 2];
+    uint32_t p[ROWS / 4];
+    scores_of_width<D, Q>(x, k_rows, sti_wgmma_k(queries(t)));
+    sti_wgmma_commit(); /* in place of dk */
+    for (;;) {
+        sti_wgmma_wait<1>();
+        sti_wgmma_pin(x);
+        weigh(x, t);
+#pragma unroll
+        for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, x, i);
+        sti_mbar_wait(bars + 8 * (B_DO + t % DO_STAGES), t / DO_STAGES & 1);
+        scores_of_width<D, V>(x, v_rows, sti_wgmma_k(douts(t)));
+        outer_of_width<D, 16 * V>(dv, (const uint32_t *)p, sti_wgmma_mn(douts(t), ROWS * 128));
+        sti_wgmma_wait<1>();
+        sti_wgmma_pin(x);
+        if (t && lane == 0) sti_mbar_arrive(bars + 8 * (B_Q_FREE + (t - 1) % Q_STAGES));
+        sti_mbar_wait(bars + 8 * (B_DS_FREE + (t & 1)), (t >> 1 & 1) ^ 1);
+        differentiate(x, p, t);
+        __syncwarp();
+        if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DS + (t & 1)));
+        sti_wgmma_wait<0>();
+        if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DO_FREE + t % DO_STAGES));
+        const int now = next(t + 1);
+        const uint64_t ds = sti_wgmma_k(scores_of(t) + w * 8192), y = sti_wgmma_mn(queries(t), ROWS * 128);
+        if (now != kind) {
+            sti_bar_sync(BAR_END + w, 128);
+            outer_of_width<D, 16 * Q>(dk, ds, y);
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(dk);
+            sti_wgmma_pin(dv);
+            return t + 1;
+        }
+        t++;
+        scores_of_width<D, Q>(x, k_rows, sti_wgmma_k(queries(t)));
+        sti_bar_sync(BAR_END + w, 128);
+        outer_of_width<D, 16 * Q>(dk, ds, y);
+    }
+}
+
 template <int D, bool LEVELS> __device__ __forceinline__ void consumer<D, LEVELS>::run(int32_t pair, int32_t n) const
 {
+    constexpr int U = D / 64; /* steps in a quarter */
     const uint32_t k_rows = base + S::k + w * 8192, v_rows = base + S::v + w * 8192;
     float dk[D / 2], dv[D / 2];
 #pragma unroll
     for (int i = 0; i < D / 2; i++) dk[i] = dv[i] = 0;
     sti_mbar_wait(bars + 8 * B_KV, 0);
-    int t = 0, steps = next(0);
-    if (steps) {
-        float s[ROWS / 2], x[ROWS / 2], dq[32];
-        uint32_t p[ROWS / 4];
-        int share = 0;
-        scores<D, LEVELS>(s, k_rows, queries(0), steps);
-        sti_wgmma_wait<0>();
-        sti_wgmma_pin(s);
-        weigh(s, 0);
-#pragma unroll
-        for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, s, i);
-        do { /* p: weights of visit t; in flight: dk of the visit before */
-            const uint32_t dout = base + S::dout + t % DO_STAGES * S::TILE;
-            const int vsteps = LEVELS ? uniform(at(t)->vsteps) : 0;
-            if (t) sti_mbar_wait(bars + 8 * (B_DS + ((t - 1) & 1)), (t - 1) >> 1 & 1);
-            inner<D, LEVELS>(dq, scores_of(t - 1) + (D == 64 ? w * (KEYS * 128) : 0),
-                             base + S::k + (D == 64 ? 0 : w * (KEYS * 128)), share);
-            sti_mbar_wait(bars + 8 * (B_DO + t % DO_STAGES), t / DO_STAGES & 1);
-            scores<D, LEVELS>(x, v_rows, dout, vsteps);
-            outer<D, LEVELS>(dv, (const uint32_t *)p, dout, vsteps);
-            sti_wgmma_wait<2>();
-            sti_wgmma_pin(dq);
-            if (t) {
-                if (lane == 0) sti_mbar_arrive(bars + 8 * (B_Q_FREE + (t - 1) % Q_STAGES));
-                give(dq, t - 1, share);
+    int t = 0;
+    for (int kind; (kind = next(t)) != 0;) {
+        if (!LEVELS)
+            t = walk<D / 16, D / 16>(dk, dv, t, kind);
+        else
+            switch (kind) {
+#define WALK(q, v)                                                                                                     \
+    case q + 4 * v - 4:                                                                                                \
+        t = walk<q * U, v * U>(dk, dv, t, kind);                                                                       \
+        break
+#define WALKS(v)                                                                                                       \
+    WALK(1, v);                                                                                                        \
+    WALK(2, v);                                                                                                        \
+    WALK(3, v);                                                                                                        \
+    WALK(4, v)
+                WALKS(1);
+                WALKS(2);
+                WALKS(3);
+                WALKS(4);
+#undef WALKS
+#undef WALK
             }
-            sti_wgmma_wait<1>();
-            sti_wgmma_pin(x);
-            differentiate(s, x, p, t);
-            __syncwarp();
-            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DS + (t & 1)));
-
-            share = dq_share<D>(w, steps);
-            const int before = steps;
-            steps = next(t + 1);
-            sti_wgmma_wait<0>();
-            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DO_FREE + t % DO_STAGES));
-            scores<D, LEVELS>(s, k_rows, queries(t + 1), steps);
-            sti_bar_sync(BAR_END + w, 128);
-            outer<D, LEVELS>(dk, sti_wgmma_k(scores_of(t) + w * 8192), queries(t), before);
-            sti_wgmma_wait<1>();
-            sti_wgmma_pin(s);
-            weigh(s, t + 1);
-#pragma unroll
-            for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, s, i);
-            t++;
-        } while (steps); /* at the end, s was for nothing */
-        sti_mbar_wait(bars + 8 * (B_DS + ((t - 1) & 1)), (t - 1) >> 1 & 1);
-        inner<D, LEVELS>(dq, scores_of(t - 1) + (D == 64 ? w * (KEYS * 128) : 0),
-                         base + S::k + (D == 64 ? 0 : w * (KEYS * 128)), share);
-        sti_wgmma_wait<0>();
-        sti_wgmma_pin(dq);
-        give(dq, t - 1, share);
     }
-    /* The end: the adding thread sees the ring's last entry. */
-    sti_mbar_wait(bars + 8 * B_DQ_FREE, (t & 1) ^ 1);
-    if (lane == 0) sti_mbar_arrive(bars + 8 * B_DQ);
+    /* The end: dq's warpgroup sees the ring's last entry. */
+    sti_mbar_wait(bars + 8 * (B_DS_FREE + (t & 1)), (t >> 1 & 1) ^ 1);
+    if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DS + (t & 1)));
     sti_wgmma_pin(dk);
     sti_wgmma_pin(dv);
-    sti_bar_sync(BAR_DS, CONSUMERS); /* nobody reads k any more */
+    sti_bar_sync(BAR_K, CONSUMERS + 128); /* nobody reads k any more */
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
         uint32_t f[4];
@@ -539,6 +512,56 @@ template <int D, bool LEVELS> __device__ __forceinline__ void consumer<D, LEVELS
     }
 }
 
+/* ---- one warpgroup forms dq -----------------------------------------------------------------------------------------
+ */
+
+template <int D, bool LEVELS> __device__ __forceinline__ void form_dq(unsigned char *mem, uint32_t base)
+{
+    typedef shared<D> S;
+    const int thread = threadIdx.x & 127, lane = thread & 31, column = 2 * (lane & 3);
+    const uint32_t bars = base + S::bars;
+    int i = 0;
+    sti_mbar_wait(bars + 8 * B_KV, 0);
+    for (int t = 0;; t++) {
+        sti_mbar_wait(bars + 8 * (B_DS + (t & 1)), t >> 1 & 1);
+        const visit *r = (const visit *)(mem + S::ring) + t % RING;
+        const int kind = uniform(r->kind), rank = r->rank, count = units<D>(kind);
+        if (kind == 0) break;
+        for (int u = 0; u < count; u++, i++) {
+            float dq[32];
+            inner_of_width<64>(dq, sti_wgmma_mn(base + S::ds + (t & 1) * S::DS + (D == 64 ? u * (KEYS * 128) : 0), 0),
+                               sti_wgmma_mn(base + S::k + (D == 64 ? 0 : u * (KEYS * 128)), 0));
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(dq);
+            if (u == count - 1 && lane == 0) sti_mbar_arrive(bars + 8 * (B_DS_FREE + (t & 1)));
+            sti_mbar_wait(bars + 8 * (B_DQ_FREE + (i & 1)), (i >> 1 & 1) ^ 1);
+            const uint32_t out = base + S::dq + (i & 1) * S::DQ + thread * 16;
+            const int left = rank - (D == 64 ? 0 : 64 * u);
+            if (LEVELS && left < 64 && left % 8) { /* the columns of k beyond the prefix */
+                const int last = left / 8;
+#pragma unroll
+                for (int j = 0; j < 8; j++)
+                    if (j == last) {
+                        if (column >= left % 8) dq[4 * j] = dq[4 * j + 2] = 0;
+                        if (column + 1 >= left % 8) dq[4 * j + 1] = dq[4 * j + 3] = 0;
+                    }
+            }
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                if (!LEVELS || 8 * j < left)
+                    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(out + j * 2048), "f"(dq[4 * j]),
+                                 "f"(dq[4 * j + 1]), "f"(dq[4 * j + 2]), "f"(dq[4 * j + 3])
+                                 : "memory");
+            sti_fence_async();
+            __syncwarp();
+            if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DQ + (i & 1)));
+        }
+    }
+    sti_mbar_wait(bars + 8 * (B_DQ_FREE + (i & 1)), (i >> 1 & 1) ^ 1);
+    if (lane == 0) sti_mbar_arrive(bars + 8 * (B_DQ + (i & 1)));
+    sti_bar_arrive(BAR_K, CONSUMERS + 128);
+}
+
 template <int D, bool LEVELS>
 __global__ void __launch_bounds__(THREADS, 1) products(const __grid_constant__ arguments a)
 {
@@ -561,20 +584,26 @@ __global__ void __launch_bounds__(THREADS, 1) products(const __grid_constant__ a
             sti_mbar_init(bars + 8 * (B_DO + i), 1);
             sti_mbar_init(bars + 8 * (B_DO_FREE + i), CONSUMERS / 32);
         }
-        sti_mbar_init(bars + 8 * B_DQ, CONSUMERS / 32);
-        sti_mbar_init(bars + 8 * B_DQ_FREE, 1);
-        for (int i = 0; i < 2; i++) sti_mbar_init(bars + 8 * (B_DS + i), CONSUMERS / 32);
+        for (int i = 0; i < 2; i++) {
+            sti_mbar_init(bars + 8 * (B_DQ + i), 4);
+            sti_mbar_init(bars + 8 * (B_DQ_FREE + i), 1);
+            sti_mbar_init(bars + 8 * (B_DS + i), CONSUMERS / 32);
+            sti_mbar_init(bars + 8 * (B_DS_FREE + i), 4);
+        }
         sti_mbar_init_fence();
     }
     __syncthreads();
     const int32_t pair = work / a.k_tiles, n = a.k_tiles - 1 - work % a.k_tiles;
-    if (threadIdx.x >= CONSUMERS) {
-        sti_registers_shrink<24>();
-        const int warp = (threadIdx.x - CONSUMERS) / 32;
+    if (threadIdx.x >= CONSUMERS + 128) {
+        sti_registers_shrink<32>();
+        const int warp = (threadIdx.x - CONSUMERS - 128) / 32;
         if (warp == 0) produce<D>(a, mem, base, pair, n);
         if (warp == 1 && (threadIdx.x & 31) == 0) add<D>(a, mem, base);
+    } else if (threadIdx.x >= CONSUMERS) {
+        sti_registers_shrink<64>();
+        form_dq<D, LEVELS>(mem, base);
     } else {
-        sti_registers_grow<240>();
+        sti_registers_grow<208>();
         const int w = uniform(threadIdx.x / 128), thread = threadIdx.x & 127, lane = thread & 31,
                   first = 64 * w + thread / 32 * 16;
         const consumer<D, LEVELS> c = {
