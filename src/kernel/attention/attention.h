@@ -59,8 +59,9 @@ strata_status sti_attention_selftest(const strata_context *ctx, strata_selftest_
 /* ---- decoding ----------------------------------------------------------------------------------------------------
  * The cache of one sequence: a header of 64 bytes, then one slab per key level and value level, each aligned to 64:
  * keys (kv_heads, rank, slots), values (kv_heads, slots, vrank); position j lives in slot j mod slots and slots =
- * min(reach, capacity). Zeroed memory is not a cache: init writes the header. On a device the header stays zero, the
- * capacity is the plan's, and slabs are laid out in blocks (range.h). */
+ * min(reach, capacity). Zeroed memory is not a cache: init writes the header. On a device the header stays zero, a
+ * counter for each head follows that is zero between steps, the capacity is the plan's, and slabs are laid out in
+ * blocks (range.h). */
 strata_status sti_attention_cache_size(const sti_attention_plan *p, int64_t capacity, size_t *bytes, size_t *payload);
 strata_status sti_attention_cache_init(const sti_attention_plan *p, int64_t capacity, void *cache);
 /* k, v: (head, time) strides are used. E_SPACE when a level that never forgets would pass the capacity. */

@@ -37,6 +37,10 @@ bool sti_attention_cache_layout(const sti_attention_plan *p, int64_t capacity, s
     const sti_attention_shape *s = &p->shape;
     *l = (sti_cache_layout){ .bytes = sizeof(sti_cache_head), .limit = STI_NEVER };
     int64_t longest = 0;
+    if (sti_on_device(p->ctx)) {
+        l->arrived = l->bytes;
+        l->bytes = sti_round_up(l->bytes + (size_t)s->heads * sizeof(uint32_t), 2 * STI_ALIGN);
+    }
     for (int part = 0; part < s->parts; part++) {
         longest = STI_MAX(longest, s->part[part].level[0].reach);
         for (int i = 0; i < s->part[part].levels; i++) {

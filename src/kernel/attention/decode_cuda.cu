@@ -5,17 +5,19 @@
  * copy a slab. A block of threads owns a stretch of tiles of one (sequence, key head) and up to 16 query heads of the
  * group:
  *
- * attend_tensor (bf16): one warp copies ahead through a ring of stages; four warps own 16 positions of every tile each,
- * with their own running maximum: scores and values are m16n8k16 products with the heads as rows, scaled queries split
- * into two bf16 so that they lose nothing. Warps meet once, at the end. Time is bytes for any group.
+ * attend_tensor (bf16): one warp copies ahead through a ring of stages, a lane for a level; four warps own 16 positions
+ * of every tile each, with their own maximum: scores (position, head) and outputs (column, head) are m16n8k16 products,
+ * scaled queries split into two bf16 so that they lose nothing. Warps meet once, at the end. Time is bytes for any
+ * group.
  * attend_any (f32, f64, and sizes that do not fit the above): plain sums straight from the cache.
  *
- * Stretches leave unnormalised outputs that merge joins in order. The block that holds the new token writes it to the
- * cache first; nobody else reads that position. */
+ * Stretches leave unnormalised outputs; whoever comes last joins them in order, so bits do not depend on who that is.
+ * The block that holds the new token writes it to the cache; others may read the place meanwhile, but not use it. */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/tma.cuh"
 #include "kernel/attention/attention_cuda.h"
 
+#include <float.h>
 #include <math.h>
 
 namespace
@@ -44,10 +46,24 @@ struct softmax {
     int32_t levels, vlevels, varies, blocks, offset, d_qk;
 };
 
+__host__ __device__ constexpr int up16(int n)
+{
+    return (n + 15) / 16 * 16;
+}
+
+/* Shared memory: stages of (keys, then values) rows of TILE positions, 128 bytes each; queries in two parts, rows of
+ * `pitch` elements; the new token. */
+struct tensor_plan {
+    int32_t keys, stage, pitch, queries, fresh, bytes; /* rows of keys; bytes of a stage; elements; offsets; in all */
+    int32_t gaps;                                      /* 1: a depth ends inside a step of 16 columns */
+};
+
 struct job {
     softmax s;
-    int32_t part, parts, splits, d_v, alibi, stages;
+    int32_t part, splits, turns, d_v, alibi, stages;
     int64_t heads, kv_heads;
+    tensor_plan m;
+    size_t arrived; /* counters of a cache, 0 between steps: one for each key head and turn */
     char *cache;
     size_t stride;
     sti_attention_array q, k, v, o;
@@ -96,7 +112,9 @@ template <typename S> __device__ __forceinline__ S slope_of(const job &w, int64_
     return w.alibi ? S(exp2(-8.0 * (double)(h + 1) / (double)w.heads)) * base<S>() : S(0);
 }
 
-/* The stretch of a block of threads. */
+/* ---- stretches ----------------------------------------------------------------------------------------------------
+ * Grid: (stretch, key head and turn, sequence). */
+
 struct stretch {
     int64_t b, g, t, h0; /* sequence, key head, position of the query, first head */
     int heads;
@@ -105,54 +123,153 @@ struct stretch {
     char *cache;
 };
 
-/* First tile of stretch n of the tiles [start, end): stretches have equally many bytes. `first`: this lane's level's.
- */
-__device__ __forceinline__ int64_t cut(const job &w, int64_t start, int64_t end, int64_t first, int n)
-{
-    const softmax &s = w.s;
-    int64_t columns = 0, all = 0, left, at = start;
-    for (int i = 0; i < s.levels; i++)
-        all += (s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0)) * (end - __shfl_sync(~0u, first, i));
-    left = all * n / w.splits;
-    for (int i = 0; i < s.levels; i++) { /* along the stretches of one depth */
-        const int64_t next = __shfl_sync(~0u, first, i), before = columns * (next - at);
-        if (left < before) break;
-        left -= before;
-        at = next;
-        columns += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
-    }
-    return n >= w.splits ? end : at + left / columns;
-}
-
 __device__ __forceinline__ stretch stretch_of(const job &w, int heads)
 {
+    const softmax &s = w.s;
+    const int lane = (int)threadIdx.x % 32, turn = w.turns == 1 ? 0 : (int)blockIdx.y % w.turns;
+    const level &l = s.l[min(lane, s.levels - 1)];
+    const int64_t group = w.heads / w.kv_heads;
     stretch x;
-    const int64_t pair = blockIdx.x / w.splits, split = blockIdx.x % w.splits, group = w.heads / w.kv_heads;
-    x.b = pair / w.kv_heads;
-    x.g = pair % w.kv_heads;
+    x.b = blockIdx.z;
+    x.g = w.turns == 1 ? blockIdx.y : blockIdx.y / w.turns;
     x.t = w.pos[x.b];
-    x.h0 = x.g * group + (int64_t)blockIdx.y * heads;
-    x.heads = (int)min((int64_t)heads, group - (int64_t)blockIdx.y * heads);
+    x.h0 = x.g * group + turn * heads;
+    x.heads = (int)min((int64_t)heads, group - turn * heads);
     x.cache = w.cache + (size_t)x.b * w.stride;
-    x.lo = first_key(w.s, min((int)(threadIdx.x % 32), w.s.levels - 1), x.t);
-    const int64_t start = __shfl_sync(~0u, x.lo, 0) / TILE, end = x.t / TILE + 1;
-    x.from = cut(w, start, end, x.lo / TILE, (int)split);
-    x.to = cut(w, start, end, x.lo / TILE, (int)split + 1);
+    x.lo = first_key(s, min(lane, s.levels - 1), x.t);
+    /* Stretches have equally many bytes: `before` is what lies before this lane's level, in tiles times columns. Every
+     * block finds the same cuts, which grow with their number; where they are exactly does not matter. */
+    const int64_t start = __shfl_sync(~0u, x.lo, 0) / TILE;
+    const float end = (float)(x.t / TILE + 1 - start), first = lane < s.levels ? (float)(x.lo / TILE - start) : end;
+    const float columns = (float)(l.at + l.rank + l.vat + l.vrank), width = (float)(l.rank + l.vrank);
+    float sum = lane < s.levels ? width * first : 0.0f;
+    for (int d = 1; d < s.levels; d *= 2) {
+        const float y = __shfl_up_sync(~0u, sum, d);
+        if (lane >= d) sum += y;
+    }
+    const float before = columns * first - sum;
+    const float all = __shfl_sync(~0u, columns * end - sum, s.levels - 1);
+    int64_t cuts[2];
+    for (int i = 0; i < 2; i++) {
+        const float want = all * (float)(blockIdx.x + i) / (float)w.splits;
+        const int at = 31 - __clz((int)__ballot_sync(~0u, lane < s.levels && (lane == 0 || before <= want)));
+        const float from = __shfl_sync(~0u, first, at), last = at + 1 < 32 ? __shfl_sync(~0u, first, at + 1) : end;
+        const float tile = from + (want - __shfl_sync(~0u, before, at)) / __shfl_sync(~0u, columns, at);
+        cuts[i] = start + (int64_t)min(tile, last);
+    }
+    x.from = blockIdx.x == 0 ? start : cuts[0];
+    x.to = (int)blockIdx.x + 1 >= w.splits ? x.t / TILE + 1 : cuts[1];
     return x;
 }
 
-/* Where a stretch's results go: d_v outputs, the maximum, the sum. */
-template <typename S> __device__ __forceinline__ S *partial(const job &w, const stretch &x, int h)
+/* What earlier kernels wrote may be read, and what they read written. */
+__device__ __forceinline__ void wait_for_earlier_kernels()
 {
-    const int64_t row = ((x.b * w.heads + x.h0 + h) * w.parts + w.part) * w.splits + blockIdx.x % w.splits;
-    return (S *)w.work + row * (w.d_v + 2);
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
-/* By the first `threads` threads of the block. */
-template <typename T> __device__ void write_token(const job &w, const stretch &x, int threads)
+/* The results of a stretch in the workspace: maximum, sum, and from RESULT on the d_v outputs. */
+enum { RESULT = 4 };
+constexpr float NOTHING = -FLT_MAX; /* maximum of no scores */
+
+__host__ __device__ constexpr int64_t result_width(int64_t d_v)
 {
-    const T *k = (const T *)w.k.data + x.b * w.k.batch + x.g * w.k.head + w.s.offset;
-    const T *v = (const T *)w.v.data + x.b * w.v.batch + x.g * w.v.head;
+    return RESULT + (d_v + 3) / 4 * 4;
+}
+template <typename S> __device__ __forceinline__ S *result(const job &w, const stretch &x, int h, int n)
+{
+    return (S *)w.work + ((x.b * w.heads + x.h0 + h) * w.splits + n) * result_width(w.d_v);
+}
+
+template <typename T>
+__device__ __forceinline__ void put_output(const job &w, const stretch &x, int h, int c, sti_sum_t<T> y)
+{
+    T *const o = (T *)w.o.data + x.b * w.o.batch + (x.h0 + h) * w.o.head + c;
+    *o = sti_put<T>(w.part > 0 ? y + sti_sum_t<T>(sti_get(*o)) : y); /* softmaxes add up */
+}
+
+template <typename S> __device__ __forceinline__ sti_vec<S, 4> load_shared_by_blocks(const S *p)
+{
+    union {
+        sti_vec<S, 4> v;
+        float4 f[sizeof(S) / 4];
+    } x;
+    for (size_t i = 0; i < sizeof(S) / 4; i++) x.f[i] = __ldcg((const float4 *)p + i);
+    return x.v;
+}
+
+/* Whoever comes last of the stretches joins them all, in their order. By the first `threads` threads, four warps, after
+ * their stretch's results are written; `room`: 128 numbers for each warp. The counter is then as it was: 0. */
+template <typename T, int DEPTH> __device__ void join(const job &w, const stretch &x, sti_sum_t<T> *room)
+{
+    typedef sti_sum_t<T> S;
+    enum { JOINERS = 4 };
+    __shared__ bool last;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    sti_bar_sync(1, 32 * JOINERS);
+    if (threadIdx.x == 0) {
+        unsigned *const arrived = (unsigned *)(x.cache + w.arrived) + blockIdx.y;
+        __threadfence();
+        last = atomicInc(arrived, (unsigned)w.splits - 1) == (unsigned)w.splits - 1;
+        __threadfence();
+    }
+    sti_bar_sync(1, 32 * JOINERS);
+    if (!last) return;
+    const int64_t width = result_width(w.d_v);
+    const int share = x.heads == 1 ? 4 : x.heads == 2 ? 2 : 1; /* warps of a head */
+    for (int h = warp / share; h < x.heads; h += JOINERS / share) {
+        const S *const from = result<S>(w, x, h, 0);
+        for (int c0 = 0; c0 < w.d_v; c0 += 128) {
+            const int c = c0 + 4 * lane;
+            const bool in = c < w.d_v;
+            sti_vec<S, 4> ahead[DEPTH];
+            S weight[DEPTH], y[4] = {}, top = S(NOTHING), sum = S(0);
+#pragma unroll
+            for (int i = 0; i < DEPTH; i++) { /* under way before their weights are known */
+                const int n = warp % share + i * share;
+                weight[i] = n < w.splits ? __ldcg(from + n * width) : S(NOTHING);
+                if (in && n < w.splits)
+                    ahead[i] = load_shared_by_blocks(from + n * width + RESULT + c);
+                else
+                    for (int e = 0; e < 4; e++) ahead[i].x[e] = S(0);
+            }
+            for (int n = lane; n < w.splits; n += 32) {
+                const S t = __ldcg(from + n * width), best = max(top, t);
+                sum = sum * power(top - best) + __ldcg(from + n * width + 1) * power(t - best);
+                top = best;
+            }
+            const S best = sti_warp_max(top);
+            sum = sti_warp_sum(sum * power(top - best));
+#pragma unroll
+            for (int i = 0; i < DEPTH; i++) {
+                const S f = power(weight[i] - best);
+#pragma unroll
+                for (int e = 0; e < 4; e++) y[e] += f * ahead[i].x[e];
+            }
+#pragma unroll 4
+            for (int n = warp % share + DEPTH * share; n < w.splits; n += share) {
+                if (!in) break;
+                const S f = power(__ldcg(from + n * width) - best);
+                const sti_vec<S, 4> v = load_shared_by_blocks(from + n * width + RESULT + c);
+#pragma unroll
+                for (int e = 0; e < 4; e++) y[e] += f * v.x[e];
+            }
+            if (share > 1) {
+                for (int e = 0; e < 4; e++) room[warp * 128 + 4 * lane + e] = y[e];
+                sti_bar_sync(1, 32 * JOINERS); /* heads are one or two: every warp comes by */
+                for (int i = 1; i < share && warp % share == 0; i++)
+                    for (int e = 0; e < 4; e++) y[e] += room[(warp + i) * 128 + 4 * lane + e];
+                sti_bar_sync(1, 32 * JOINERS);
+            }
+            for (int e = 0; e < 4; e++)
+                if (c + e < w.d_v && warp % share == 0) put_output<T>(w, x, h, c + e, y[e] / sum);
+        }
+    }
+}
+
+/* Column c of the new token goes to every level's place in the cache; `threads` threads. */
+template <typename T> __device__ void write_token(const job &w, const stretch &x, const T *k, const T *v, int threads)
+{
     for (int i = 0; i < w.s.levels; i++) {
         const level &l = w.s.l[i];
         for (int c = l.at + threadIdx.x; c < l.at + l.rank; c += threads)
@@ -161,6 +278,14 @@ template <typename T> __device__ void write_token(const job &w, const stretch &x
             ((T *)(x.cache + l.values))[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(x.t, l.vslots))] =
                 v[c];
     }
+}
+template <typename T> __device__ __forceinline__ const T *new_key(const job &w, const stretch &x)
+{
+    return (const T *)w.k.data + x.b * w.k.batch + x.g * w.k.head + w.s.offset;
+}
+template <typename T> __device__ __forceinline__ const T *new_value(const job &w, const stretch &x)
+{
+    return (const T *)w.v.data + x.b * w.v.batch + x.g * w.v.head;
 }
 
 /* ---- bf16 on tensor cores -----------------------------------------------------------------------------------------
@@ -172,7 +297,6 @@ __device__ __forceinline__ void bulk_load(uint32_t to, const void *from, uint32_
                  "l"((uint64_t)__cvta_generic_to_global(from)), "r"(bytes), "r"(bar)
                  : "memory");
 }
-
 __device__ __forceinline__ void load_matrices(uint32_t r[4], uint32_t at)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -187,7 +311,13 @@ __device__ __forceinline__ void load_transposed(uint32_t r[4], uint32_t at)
                  : "r"(at)
                  : "memory");
 }
-/* c (16 heads, 8) += a (16, 16) b (16, 8) */
+__device__ __forceinline__ uint32_t transpose(uint32_t x) /* 8 x 8 numbers over a warp */
+{
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+/* c (16, 8 heads) += a (16, 16) b (16, 8 heads) */
 __device__ __forceinline__ void multiply(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -200,80 +330,71 @@ __device__ __forceinline__ uint32_t pack(float x, float y)
     const __nv_bfloat162 p = __floats2bfloat162_rn(x, y);
     return *(const uint32_t *)&p;
 }
-
-__host__ __device__ constexpr int up16(int n)
+__device__ __forceinline__ float fast_power(float x)
 {
-    return (n + 15) / 16 * 16;
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
-/* Shared memory: stages of (keys, then values) rows of TILE positions, 128 bytes each; then queries in two parts, rows
- * of `pitch` elements. */
-struct tensor_plan {
-    int keys, stage, pitch, queries, bytes; /* rows of keys; bytes of a stage; elements; offset; in all */
-};
-
-__host__ __device__ tensor_plan tensor_plan_of(int d_qk, int d_v, int stages)
+/* Element of column `row` and position `p` of a tile. */
+__device__ __forceinline__ sti_bf16 *in_tile(char *rows, int row, int p)
 {
-    tensor_plan p;
-    p.keys = up16(d_qk);
-    p.stage = (p.keys + up16(d_v)) * TILE * 2;
-    p.pitch = p.keys + 8;
-    const int outputs = WARPS * ROWS * (d_v + 8) * 4; /* where the warps meet at last */
-    p.queries = p.stage * stages > outputs ? p.stage * stages : outputs;
-    p.bytes = p.queries + 2 * ROWS * p.pitch * 2;
-    return p;
+    return (sti_bf16 *)(rows + sti_swizzle(row, p / 8)) + p % 8;
 }
 
-/* The 16 positions from p0 of rows [from, to) before `lo` become zero: two vectors a row. */
-__device__ __forceinline__ void clear_rows(char *rows, int from, int to, int chunk, int64_t p0, int64_t lo)
+/* Positions [p, min(end, p + 16)) of rows [from, to) become zero. A warp. */
+__device__ __forceinline__ void clear_rows(char *rows, int from, int to, int p, int end)
 {
-    for (int i = threadIdx.x % 32; i < (to - from) * 2; i += 32) {
-        const int row = from + i / 2, c = chunk + i % 2;
-        __nv_bfloat16 *const at = (__nv_bfloat16 *)(rows + row * (TILE * 2) + ((c ^ (row & 7)) << 4));
-        for (int e = 0; e < 8; e++)
-            if (p0 + i % 2 * 8 + e < lo) at[e] = __float2bfloat16_rn(0.0f);
+    for (int row = from + (int)threadIdx.x % 32; row < to; row += 32)
+        for (int i = p; i < min(end, p + 16); i++) *in_tile(rows, row, i) = sti_put<sti_bf16>(0.0f);
+}
+
+/* Rows between the columns of a depth and whole steps of 16 become zero in every stage: nothing is copied there before
+ * that depth is left. All threads. */
+__device__ __forceinline__ void clear_gaps(const job &w, char *stages)
+{
+    for (int i = 0; i < w.s.levels; i++) {
+        const level &l = w.s.l[i];
+        const int ends[2] = { l.at + l.rank, i < w.s.vlevels ? l.vat + l.vrank : 0 };
+        for (int v = 0; v < 2; v++) {
+            const int rows = up16(ends[v]) - ends[v];
+            for (int n = threadIdx.x; n < rows * 8 * w.stages; n += blockDim.x)
+                *(uint4 *)(stages + n / (rows * 8) * w.m.stage + ((v ? w.m.keys : 0) + ends[v]) * TILE * 2 +
+                           n % (rows * 8) * 16) = make_uint4(0, 0, 0, 0);
+        }
     }
 }
 
-/* A tile of all levels on its way to its stage. One thread. */
-__device__ __forceinline__ void fetch(const job &w, const tensor_plan &m, const stretch &x, const int64_t *lo,
-                                      const uint64_t *full, const uint64_t *empty, int64_t tile)
+/* HEADS: 8 or 16. Scores are (position, head), outputs (column, head). */
+template <int DV, int HEADS>
+__global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tensor(const __grid_constant__ job w)
 {
-    extern __shared__ __align__(128) char raw[];
-    const softmax &s = w.s;
-    const int n = (int)(tile - x.from), at = n % w.stages;
-    const uint32_t bar = sti_smem(&full[at]), to = sti_smem(raw) + at * m.stage;
-    uint32_t bytes = 0;
-    sti_mbar_wait(sti_smem(&empty[at]), (uint32_t)(n / w.stages & 1) ^ 1);
-    for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++)
-        bytes += s.l[i].rank + (i < s.vlevels ? s.l[i].vrank : 0);
-    sti_mbar_expect(bar, bytes * TILE * 2);
-    for (int i = 0; i < s.levels && lo[i] < (tile + 1) * TILE; i++) {
-        const level &l = s.l[i];
-        const int64_t block = x.g * (l.slots / TILE) + slot_of(tile * TILE, l.slots) / TILE;
-        bulk_load(to + l.at * TILE * 2, x.cache + l.keys + block * l.rank * TILE * 2, l.rank * TILE * 2, bar);
-        if (i >= s.vlevels || l.vrank == 0) continue;
-        const int64_t vblock = x.g * (l.vslots / TILE) + slot_of(tile * TILE, l.vslots) / TILE;
-        bulk_load(to + (m.keys + l.vat) * TILE * 2, x.cache + l.values + vblock * l.vrank * TILE * 2,
-                  l.vrank * TILE * 2, bar);
-    }
-}
-
-template <int DV>
-__global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tensor(const __grid_constant__ job w)
-{
+    enum { N = HEADS / 8 };
     extern __shared__ __align__(128) char raw[];
     __shared__ __align__(8) uint64_t full[STAGES], empty[STAGES];
-    __shared__ int64_t lo[LEVELS];
-    __shared__ float tops[WARPS][ROWS], sums[WARPS][ROWS];
+    __shared__ int begin[LEVELS],
+        skip[LEVELS]; /* a level's first tile here, and the positions in it before the level */
+    __shared__ float tops[WARPS][HEADS], sums[WARPS][HEADS];
     const softmax &s = w.s;
-    const tensor_plan m = tensor_plan_of(s.d_qk, w.d_v, w.stages);
-    const stretch x = stretch_of(w, ROWS);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    asm volatile("griddepcontrol.launch_dependents;");      /* merge may be set up; it waits for the end of this grid */
-    const bool newest = x.from < x.to && x.to * TILE > x.t; /* this stretch has the new token */
-    if (warp == WARPS) {
-        if (lane < s.levels) lo[lane] = x.lo;
+    const tensor_plan &m = w.m;
+    const stretch x = stretch_of(w, HEADS);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tiles = (int)(x.to - x.from);
+    const bool newest = tiles > 0 && x.to * TILE > x.t; /* this stretch has the new token */
+    sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const fresh = (sti_bf16 *)(raw + m.fresh);
+    if (m.gaps) {
+        clear_gaps(w, raw);
+        sti_fence_async();
+        __syncthreads();
+    }
+    if (warp == WARPS) { /* lane i copies level i */
+        const level &l = s.l[min(lane, s.levels - 1)];
+        const int64_t ahead = x.lo / TILE - x.from;
+        const int mine = lane < s.levels ? (int)min(max(ahead, (int64_t)0), (int64_t)tiles) : tiles;
+        if (lane < s.levels) {
+            begin[lane] = mine;
+            skip[lane] = ahead >= 0 ? (int)(x.lo % TILE) : 0;
+        }
         if (lane == 0) {
             for (int i = 0; i < w.stages; i++) {
                 sti_mbar_init(sti_smem(&full[i]), 1);
@@ -282,185 +403,242 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tens
             sti_mbar_init_fence();
         }
         __syncwarp();
-        int64_t tile = x.from;
-        if (lane == 0) /* what needs no other thread is under way at once */
-            for (; tile < min(x.to - newest, x.from + w.stages); tile++) fetch(w, m, x, lo, full, empty, tile);
-        __syncthreads();
-        if (lane == 0)
-            for (; tile < x.to; tile++) fetch(w, m, x, lo, full, empty, tile);
+        const int64_t slots = l.slots / TILE, vslots = l.vslots / TILE, tile = x.from + mine;
+        const uint32_t bytes = (uint32_t)l.rank * TILE * 2, vbytes = (uint32_t)l.vrank * TILE * 2;
+        int64_t slot = slot_of(tile, slots), vslot = vbytes ? slot_of(tile, vslots) : 0;
+        const char *const keys = x.cache + l.keys + x.g * slots * bytes;
+        const char *const values = x.cache + l.values + x.g * vslots * vbytes;
+        uint32_t to = sti_smem(raw) + l.at * TILE * 2, vto = sti_smem(raw) + (m.keys + l.vat) * TILE * 2;
+        const uint32_t full_at = sti_smem(full), empty_at = sti_smem(empty);
+        wait_for_earlier_kernels();
+        for (int n = 0, at = 0, turn = 0; n < tiles; n++) {
+            if (n == w.stages) __syncthreads(); /* what needs no other thread is under way */
+            if (turn > 0) sti_mbar_wait(empty_at + 8 * at, (uint32_t)(turn & 1) ^ 1);
+            const uint32_t all = __reduce_add_sync(~0u, n >= mine ? bytes + vbytes : 0);
+            if (lane == 0) sti_mbar_expect(full_at + 8 * at, all);
+            __syncwarp();
+            if (n >= mine) {
+                bulk_load(to + at * m.stage, keys + slot * bytes, bytes, full_at + 8 * at);
+                if (vbytes) bulk_load(vto + at * m.stage, values + vslot * vbytes, vbytes, full_at + 8 * at);
+                if (++slot == slots) slot = 0;
+                if (++vslot == vslots) vslot = 0;
+            }
+            if (++at == w.stages) {
+                at = 0;
+                turn++;
+            }
+        }
+        if (tiles <= w.stages) __syncthreads();
         return; /* its copies have landed before the others are through */
     }
+    wait_for_earlier_kernels();
+    const sti_bf16 *const q = (const sti_bf16 *)w.q.data + x.b * w.q.batch + x.h0 * w.q.head + s.offset;
+    for (int c = threadIdx.x; c < m.keys; c += 32 * WARPS) { /* scaled queries in two parts: rows of `pitch` */
+        float y[HEADS], scale = 0;
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) y[h] = h < x.heads && c < s.d_qk ? sti_get(q[h * w.q.head + c]) : 0.0f;
+        for (int i = 0; i < s.levels && s.l[i].at <= c; i++) scale = (float)s.l[i].scale * base<float>();
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            const sti_bf16 part = sti_put<sti_bf16>(y[h] * scale);
+            high[h * m.pitch + c] = part;
+            high[(HEADS + h) * m.pitch + c] = sti_put<sti_bf16>(y[h] * scale - sti_get(part));
+        }
+    }
     if (newest) {
-        write_token<sti_bf16>(w, x, 32 * WARPS);
-        asm volatile("fence.proxy.async;" ::: "memory"); /* bulk copies will read it */
+        const sti_bf16 *const k = new_key<sti_bf16>(w, x), *const v = new_value<sti_bf16>(w, x);
+        for (int c = threadIdx.x; c < s.d_qk; c += 32 * WARPS) fresh[c] = k[c];
+        for (int c = threadIdx.x; c < w.d_v; c += 32 * WARPS) fresh[s.d_qk + c] = v[c];
     }
     __syncthreads();
+    if (newest && x.h0 * w.kv_heads == x.g * w.heads) write_token(w, x, fresh, fresh + s.d_qk, 32 * WARPS);
 
-    sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const low = high + ROWS * m.pitch;
-    for (int i = 0; i < s.levels; i++)
-        for (int n = threadIdx.x; n < s.l[i].rank * ROWS; n += 32 * WARPS) {
-            const int h = n / s.l[i].rank, c = s.l[i].at + n % s.l[i].rank;
-            float q = 0;
-            if (h < x.heads)
-                q = sti_get(((const sti_bf16 *)w.q.data)[x.b * w.q.batch + (x.h0 + h) * w.q.head + s.offset + c]) *
-                    (float)s.l[i].scale * base<float>();
-            high[h * m.pitch + c] = sti_put<sti_bf16>(q);
-            low[h * m.pitch + c] = sti_put<sti_bf16>(q - sti_get(high[h * m.pitch + c]));
-        }
-    for (int n = threadIdx.x; n < (m.keys - s.d_qk) * ROWS; n += 32 * WARPS) {
-        const int at = n % ROWS * m.pitch + s.d_qk + n / ROWS;
-        high[at] = low[at] = sti_put<sti_bf16>(0.0f);
+    float o[DV / 16][N][4], top[N][2], sum[N][2] = {}, slope[N][2];
+#pragma unroll
+    for (int i = 0; i < DV / 16 * N * 4; i++) o[i / 4 / N][i / 4 % N][i % 4] = 0;
+#pragma unroll
+    for (int i = 0; i < 2 * N; i++) {
+        top[i / 2][i % 2] = NOTHING;
+        slope[i / 2][i % 2] = slope_of<float>(w, x.h0 + i / 2 * 8 + lane % 4 * 2 + i % 2);
     }
-    sti_bar_sync(1, 32 * WARPS);
+    /* rows of ldmatrix: queries (head, column), keys (column, position) transposed, values (column, position) */
+    const uint32_t query = sti_smem(high) + (lane / 16 * HEADS + lane % 8) * m.pitch * 2 + lane / 8 % 2 * 16;
+    const uint32_t key = sti_smem(raw) + sti_swizzle(lane % 8 + lane / 16 * 8, warp * 2 + lane / 8 % 2);
+    const uint32_t value =
+        sti_smem(raw) + m.keys * TILE * 2 + sti_swizzle(lane % 8 + lane / 8 % 2 * 8, warp * 2 + lane / 16);
+    const int p0 = warp * 16, p = p0 + lane / 4; /* positions of this thread in a tile: p and p + 8 */
+    int depth = 0, next = 0, columns = 0, vcolumns = 0;
 
-    float o[DV / 8][4], top[2] = { -INFINITY, -INFINITY }, sum[2] = { 0, 0 };
-#pragma unroll
-    for (int i = 0; i < DV / 8; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) o[i][j] = 0;
-    const float slope[2] = { slope_of<float>(w, x.h0 + lane / 4), slope_of<float>(w, x.h0 + lane / 4 + 8) };
-    const uint32_t query = (uint32_t)((lane % 16 * m.pitch + lane / 16 * 8) * 2); /* a row of ldmatrix */
-    const uint32_t high_at = sti_smem(high) + query, low_at = sti_smem(low) + query;
-    const int row = lane % 8 + (lane / 8 % 2) * 8, key_chunk = warp * 2 + lane / 16;    /* of keys */
-    const int vrow = lane % 8 + lane / 16 * 8, value_chunk = warp * 2 + (lane / 8 % 2); /* of values */
-
-    for (int64_t tile = x.from, n = 0; tile < x.to; tile++, n++) {
-        const int at = (int)(n % w.stages);
-        char *const stage = raw + at * m.stage, *const values = stage + m.keys * TILE * 2;
-        const int64_t p0 = tile * TILE + warp * 16;
-        int depth = 1;
-        while (depth < s.levels && lo[depth] < (tile + 1) * TILE) depth++;
-        const int columns = s.l[depth - 1].at + s.l[depth - 1].rank, vdepth = min(depth, s.vlevels);
-        const int vcolumns = s.l[vdepth - 1].vat + s.l[vdepth - 1].vrank;
-        bool cleared = columns % 16 != 0 || vcolumns % 16 != 0;
-        sti_mbar_wait(sti_smem(&full[at]), (uint32_t)(n / w.stages & 1));
-        if (cleared) { /* whole k steps; the stage may hold deeper columns of an earlier tile */
-            clear_rows(stage, columns, up16(columns), warp * 2, 0, 16);
-            clear_rows(values, vcolumns, up16(vcolumns), warp * 2, 0, 16);
+    for (int n = 0, at = 0, phase = 0; n < tiles; n++) {
+        char *const stage = raw + at * m.stage;
+        const int low = n == 0 ? skip[0] : 0, end = newest && n == tiles - 1 ? (int)(x.t % TILE) + 1 : TILE;
+        int entered = LEVELS; /* first level that begins within this warp's positions */
+        bool dirty = false;
+        if (n == next) {
+            const int before = depth;
+            while (depth < s.levels && begin[depth] <= n) depth++;
+            next = depth < s.levels ? begin[depth] : tiles;
+            columns = s.l[depth - 1].at + s.l[depth - 1].rank;
+            vcolumns = s.l[min(depth, s.vlevels) - 1].vat + s.l[min(depth, s.vlevels) - 1].vrank;
+            for (int i = depth - 1; i >= max(before, 1); i--)
+                if (skip[i] > p0) entered = i;
         }
-        for (int i = 1; i < depth; i++)
-            if (p0 < lo[i]) { /* what lies before a level */
-                clear_rows(stage, s.l[i].at, s.l[i].at + s.l[i].rank, warp * 2, p0, lo[i]);
-                if (i < s.vlevels) clear_rows(values, s.l[i].vat, s.l[i].vat + s.l[i].vrank, warp * 2, p0, lo[i]);
-                cleared = true;
+        sti_mbar_wait(sti_smem(&full[at]), (uint32_t)phase);
+        if (entered < depth) {
+            for (int i = entered; i < depth; i++) {
+                clear_rows(stage, s.l[i].at, s.l[i].at + s.l[i].rank, p0, skip[i]);
+                if (i < s.vlevels)
+                    clear_rows(stage + m.keys * TILE * 2, s.l[i].vat, s.l[i].vat + s.l[i].vrank, p0, skip[i]);
             }
-        if (cleared) __syncwarp();
+            dirty = true;
+            __syncwarp();
+        }
+        if (newest && n == tiles - 1 && (end - 1) / 16 == warp) { /* the copy has not the new token */
+            for (int c = lane; c < s.d_qk; c += 32) *in_tile(stage, c, end - 1) = fresh[c];
+            for (int c = lane; c < w.d_v; c += 32) *in_tile(stage + m.keys * TILE * 2, c, end - 1) = fresh[s.d_qk + c];
+            __syncwarp();
+        }
 
-        float c[2][4] = {};
-        for (int k = 0; k < columns; k += 16) {
-            uint32_t a[4], b[4], r[4];
-            const uint32_t line = (uint32_t)(k + row);
-            load_transposed(b, sti_smem(stage) + line * 128 + ((key_chunk ^ (line & 7)) << 4));
-            load_matrices(a, high_at + k * 2);
-            load_matrices(r, low_at + k * 2);
-            multiply(c[0], a, b[0], b[1]);
-            multiply(c[1], a, b[2], b[3]);
-            multiply(c[0], r, b[0], b[1]);
-            multiply(c[1], r, b[2], b[3]);
-        }
-        float best[2] = { top[0], top[1] };
-        const bool edge = p0 < lo[0] || p0 + 15 > x.t;
+        float c[N][4] = {}, r[N][4] = {};
+        const auto score = [&](int k) {
+            uint32_t a[4], b[4];
+            load_transposed(a, key + at * m.stage + k * TILE * 2);
 #pragma unroll
-        for (int j = 0; j < 2; j++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int64_t p = p0 + j * 8 + lane % 4 * 2 + e;
-                if (s.varies) {
-                    float f = (float)s.gain[1];
-                    for (int i = 1; i < depth; i++)
-                        if (p >= lo[i]) f = (float)s.gain[i + 1];
-                    c[j][e] *= f;
-                    c[j][e + 2] *= f;
-                }
-                if (w.alibi) {
-                    c[j][e] -= slope[0] * (float)(x.t - p);
-                    c[j][e + 2] -= slope[1] * (float)(x.t - p);
-                }
-                if (edge && (p < lo[0] || p > x.t)) c[j][e] = c[j][e + 2] = -INFINITY;
-                best[0] = fmaxf(best[0], c[j][e]);
-                best[1] = fmaxf(best[1], c[j][e + 2]);
+            for (int j = 0; j < N; j++) {
+                load_matrices(b, query + (j * 8 * m.pitch + k) * 2);
+                multiply(c[j], a, b[0], b[1]);
+                multiply(r[j], a, b[2], b[3]);
             }
-        float keep[2], from[2];
+        };
+        int k = 0;
+        for (; k + 64 <= columns; k += 64) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 1));
-            best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 2));
-            from[i] = best[i] == -INFINITY ? 0.0f : best[i];
-            keep[i] = power(top[i] - from[i]);
-            top[i] = best[i];
-            sum[i] *= keep[i];
+            for (int i = 0; i < 64; i += 16) score(k + i);
         }
-        if (__any_sync(0xffffffffu, keep[0] != 1.0f || keep[1] != 1.0f))
+        for (; k < columns; k += 16) score(k);
+        bool grows = false;
 #pragma unroll
-            for (int i = 0; i < DV / 8; i++)
+        for (int j = 0; j < N; j++) {
 #pragma unroll
-                for (int j = 0; j < 4; j++) o[i][j] *= keep[j / 2];
+            for (int e = 0; e < 4; e++) c[j][e] += r[j][e];
+            if (s.varies) {
 #pragma unroll
-        for (int j = 0; j < 2; j++)
+                for (int i = 0; i < 2; i++) {
+                    int deep = depth;
+                    while (deep > entered && p + 8 * i < skip[deep - 1]) deep--;
+                    c[j][2 * i] *= (float)s.gain[deep];
+                    c[j][2 * i + 1] *= (float)s.gain[deep];
+                }
+            }
+            if (w.alibi) {
+                const float far = (float)(x.t - (x.from + n) * TILE - p);
 #pragma unroll
-            for (int e = 0; e < 4; e++) sum[e / 2] += c[j][e] = power(c[j][e] - from[e / 2]);
-        const uint32_t p[4] = { pack(c[0][0], c[0][1]), pack(c[0][2], c[0][3]), pack(c[1][0], c[1][1]),
-                                pack(c[1][2], c[1][3]) };
+                for (int e = 0; e < 4; e++) c[j][e] -= slope[j][e % 2] * (far - (float)(e / 2 * 8));
+            }
+            if (p0 < low || p0 + 16 > end) {
 #pragma unroll
-        for (int d = 0; d < DV; d += 16) {
-            if (d >= vcolumns) break;
-            uint32_t b[4];
-            const uint32_t line = (uint32_t)(d + vrow);
-            load_matrices(b, sti_smem(values) + line * 128 + ((value_chunk ^ (line & 7)) << 4));
-            multiply(o[d / 8], p, b[0], b[1]);
-            multiply(o[d / 8 + 1], p, b[2], b[3]);
+                for (int e = 0; e < 4; e++)
+                    if (p + e / 2 * 8 < low || p + e / 2 * 8 >= end) c[j][e] = -INFINITY;
+            }
+#pragma unroll
+            for (int e = 0; e < 2; e++) grows |= fmaxf(c[j][e], c[j][e + 2]) > top[j][e] + 8;
         }
-        if (cleared) sti_fence_async(); /* the next copy overwrites what was cleared */
+        if (__any_sync(~0u, grows)) { /* a maximum serves until a score exceeds it by 2^8 */
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                float keep[2];
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    float best = fmaxf(top[j][e], fmaxf(c[j][e], c[j][e + 2]));
+                    for (int d = 4; d < 32; d *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, d));
+                    keep[e] = fast_power(top[j][e] - best);
+                    top[j][e] = best;
+                    sum[j][e] *= keep[e];
+                }
+#pragma unroll
+                for (int d = 0; d < DV / 16; d++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) o[d][j][e] *= keep[e % 2];
+            }
+        }
+        uint32_t b[N][2];
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) sum[j][e % 2] += c[j][e] = fast_power(c[j][e] - top[j][e % 2]);
+            b[j][0] = transpose(pack(c[j][0], c[j][1]));
+            b[j][1] = transpose(pack(c[j][2], c[j][3]));
+        }
+        const auto add = [&](int d) {
+            uint32_t a[4];
+            load_matrices(a, value + at * m.stage + d * TILE * 2);
+#pragma unroll
+            for (int j = 0; j < N; j++) multiply(o[d / 16][j], a, b[j][0], b[j][1]);
+        };
+#pragma unroll
+        for (int d = 0; d < DV; d += 64) {
+            if (d + 64 <= vcolumns) {
+#pragma unroll
+                for (int i = 0; i < 64; i += 16) add(d + i);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 64; i += 16)
+                    if (d + i < vcolumns) add(d + i);
+            }
+        }
+        if (dirty) sti_fence_async(); /* the next copy overwrites what was cleared */
         __syncwarp();
         if (lane == 0) sti_mbar_arrive(sti_smem(&empty[at]));
+        if (++at == w.stages) {
+            at = 0;
+            phase ^= 1;
+        }
     }
 
     /* The warps meet: outputs under the common maximum, summed in order. */
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 1);
-        sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 2);
-        if (lane % 4 == 0) {
-            tops[warp][lane / 4 + 8 * i] = top[i];
-            sums[warp][lane / 4 + 8 * i] = sum[i];
+    for (int i = 0; i < 2 * N; i++) {
+        for (int d = 4; d < 32; d *= 2) sum[i / 2][i % 2] += __shfl_xor_sync(~0u, sum[i / 2][i % 2], d);
+        if (lane < 4) {
+            tops[warp][i / 2 * 8 + lane * 2 + i % 2] = top[i / 2][i % 2];
+            sums[warp][i / 2 * 8 + lane * 2 + i % 2] = sum[i / 2][i % 2];
         }
     }
     sti_bar_sync(1, 32 * WARPS); /* every stage is read */
     float *const out = (float *)raw;
     const int wide = w.d_v + 8;
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int h = lane / 4 + 8 * i;
+    for (int i = 0; i < 2 * N; i++) {
+        const int h = i / 2 * 8 + lane % 4 * 2 + i % 2;
         float all = tops[0][h];
         for (int n = 1; n < WARPS; n++) all = fmaxf(all, tops[n][h]);
-        const float f = all == -INFINITY ? 0.0f : power(top[i] - all);
+        const float f = fast_power(top[i / 2][i % 2] - all);
         if (h >= x.heads) continue;
 #pragma unroll
-        for (int d = 0; d < DV / 8; d++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int column = d * 8 + lane % 4 * 2 + e;
-                if (column < w.d_v) out[(warp * ROWS + h) * wide + column] = o[d][2 * i + e] * f;
-            }
+        for (int d = 0; d < DV / 8; d++) {
+            const int column = d * 8 + lane / 4;
+            if (column < w.d_v) out[(warp * HEADS + h) * wide + column] = o[d / 2][i / 2][d % 2 * 2 + i % 2] * f;
+        }
     }
     sti_bar_sync(1, 32 * WARPS);
     for (int n = threadIdx.x; n < x.heads * w.d_v; n += 32 * WARPS) {
-        const int h = n / w.d_v, c = n % w.d_v;
+        const int h = x.heads == 1 ? 0 : n / w.d_v, c = n - h * w.d_v;
         float y = 0, all = tops[0][h], total = 0;
-        for (int i = 0; i < WARPS; i++) y += out[(i * ROWS + h) * wide + c];
+        for (int i = 0; i < WARPS; i++) y += out[(i * HEADS + h) * wide + c];
         for (int i = 1; i < WARPS; i++) all = fmaxf(all, tops[i][h]);
-        for (int i = 0; i < WARPS; i++) total += all == -INFINITY ? 0.0f : sums[i][h] * power(tops[i][h] - all);
-        if (w.splits == 1 && w.parts == 1) {
-            ((sti_bf16 *)w.o.data)[x.b * w.o.batch + (x.h0 + h) * w.o.head + c] = sti_put<sti_bf16>(y / total);
+        for (int i = 0; i < WARPS; i++) total += sums[i][h] * fast_power(tops[i][h] - all);
+        if (w.splits == 1) {
+            put_output<sti_bf16>(w, x, h, c, y / total);
             continue;
         }
-        float *const to = partial<float>(w, x, h);
-        to[c] = y;
+        float *const to = result<float>(w, x, h, blockIdx.x);
+        to[RESULT + c] = y;
         if (c == 0) {
-            to[w.d_v] = all;
-            to[w.d_v + 1] = total;
+            to[0] = all;
+            to[1] = total;
         }
     }
+    if (w.splits > 1) join<sti_bf16, 8>(w, x, out);
 }
 
 /* ---- any type and size --------------------------------------------------------------------------------------------
@@ -468,7 +646,8 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 4 : 2) attend_tens
 
 enum { ANY_THREADS = 128 };
 
-template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) attend_any(const __grid_constant__ job w)
+template <typename T, int H>
+__global__ void __launch_bounds__(ANY_THREADS, sizeof(T) == 8 ? 4 : 8) attend_any(const __grid_constant__ job w)
 {
     typedef sti_sum_t<T> S;
     extern __shared__ __align__(128) char raw[];
@@ -480,7 +659,8 @@ template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) atte
     const stretch x = stretch_of(w, H);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, half = threadIdx.x / TILE, n = threadIdx.x % TILE;
     if (threadIdx.x < s.levels) lo[threadIdx.x] = x.lo;
-    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x, ANY_THREADS);
+    wait_for_earlier_kernels();
+    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x, new_key<T>(w, x), new_value<T>(w, x), ANY_THREADS);
     for (int i = 0; i < s.levels; i++)
         for (int c = threadIdx.x; c < s.l[i].rank * H; c += ANY_THREADS) {
             const int column = s.l[i].at + c / H, h = min(c % H, x.heads - 1);
@@ -562,70 +742,14 @@ template <typename T, int H> __global__ void __launch_bounds__(ANY_THREADS) atte
         __syncthreads();
     }
     for (int i = threadIdx.x; i < x.heads * w.d_v; i += ANY_THREADS) {
-        S *const to = partial<S>(w, x, i / w.d_v);
-        to[i % w.d_v] = o[i];
+        S *const to = result<S>(w, x, i / w.d_v, blockIdx.x);
+        to[RESULT + i % w.d_v] = o[i];
         if (i % w.d_v == 0) {
-            to[w.d_v] = top[i / w.d_v];
-            to[w.d_v + 1] = sum[i / w.d_v];
+            to[0] = top[i / w.d_v];
+            to[1] = sum[i / w.d_v];
         }
     }
-}
-
-/* ---- joining stretches --------------------------------------------------------------------------------------------
- */
-
-enum { MERGE_THREADS = 256, MERGE_DEPTH = 16 };
-
-/* o = the stretches of each softmax joined; the softmaxes add up. A block for a row; groups of threads share the
- * stretches of a column, whose outputs are on their way before their weights are known. */
-template <typename T> __global__ void __launch_bounds__(MERGE_THREADS) merge(const __grid_constant__ job w)
-{
-    typedef sti_sum_t<T> S;
-    extern __shared__ __align__(128) char raw[];
-    __shared__ S shared[32];
-    S *const f = (S *)raw, *const sums = f + w.splits; /* weights of the stretches; a sum for each thread */
-    const int64_t b = blockIdx.x / w.heads, h = blockIdx.x % w.heads;
-    const int stride = w.d_v + 2, wide = min((w.d_v + 31) / 32 * 32, (int)MERGE_THREADS), groups = MERGE_THREADS / wide,
-              group = threadIdx.x / wide, column = threadIdx.x % wide;
-    T *const o = (T *)w.o.data + b * w.o.batch + h * w.o.head;
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-    for (int part = 0; part < w.parts; part++) {
-        const S *x = (const S *)w.work + ((int64_t)blockIdx.x * w.parts + part) * w.splits * stride;
-        for (int first = 0; first < w.d_v; first += wide) {
-            const int c = first + column;
-            const bool in = c < w.d_v && group < groups;
-            S ahead[MERGE_DEPTH], top = S(-INFINITY), sum = S(0), y = S(0);
-#pragma unroll
-            for (int i = 0; i < MERGE_DEPTH; i++) {
-                const int n = group + i * groups;
-                ahead[i] = in && n < w.splits ? x[n * stride + c] : S(0);
-            }
-            for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) top = max(top, x[n * stride + w.d_v]);
-            top = sti_block_max(top, shared);
-            __syncthreads();
-            for (int n = threadIdx.x; n < w.splits; n += MERGE_THREADS) {
-                f[n] = power(x[n * stride + w.d_v] - top);
-                sum += f[n] * x[n * stride + w.d_v + 1];
-            }
-            sum = sti_block_sum(sum, shared);
-            __syncthreads();
-#pragma unroll
-            for (int i = 0; i < MERGE_DEPTH; i++)
-                if (group + i * groups < w.splits) y += f[group + i * groups] * ahead[i];
-            if (in)
-#pragma unroll 8
-                for (int n = group + MERGE_DEPTH * groups; n < w.splits; n += groups) y += f[n] * x[n * stride + c];
-            sums[threadIdx.x] = y;
-            __syncthreads();
-            if (in && group == 0) {
-                for (int i = 1; i < groups; i++) y += sums[i * wide + column];
-                y /= sum;
-                if (part > 0) y += S(sti_get(o[c]));
-                o[c] = sti_put<T>(y);
-            }
-            __syncthreads();
-        }
-    }
+    join<T, 2>(w, x, (S *)raw);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------------
@@ -685,51 +809,87 @@ softmax softmax_of(const sti_attention_part *p, const sti_cache_layout *l, int p
 
 template <typename T, int H> size_t any_bytes(int64_t d_qk, int64_t d_v)
 {
-    return (size_t)((d_qk + 2 * TILE + d_v) * H) * sizeof(sti_sum_t<T>);
+    const int64_t n = (d_qk + 2 * TILE + d_v) * H, joining = ANY_THREADS * 4;
+    return (size_t)(n > joining ? n : joining) * sizeof(sti_sum_t<T>);
 }
 
 /* Blocks of threads that share a multiprocessor, and their stages: many for narrow heads, whose tiles are short; both 0
  * when nothing fits. */
 struct share {
-    int blocks, stages;
+    int blocks, stages, heads;
 };
 
-share share_of(const strata_context *ctx, int64_t d_qk, int64_t d_v)
+tensor_plan tensor_plan_of(int d_qk, int d_v, int stages, int heads)
+{
+    tensor_plan m = {};
+    m.keys = up16(d_qk);
+    m.stage = (m.keys + up16(d_v)) * TILE * 2;
+    m.pitch = m.keys + 8;
+    const int outputs = WARPS * heads * (d_v + 8) * 4; /* where the warps meet at last */
+    m.queries = (m.stage * stages > outputs ? m.stage * stages : outputs);
+    m.fresh = m.queries + 2 * heads * m.pitch * 2;
+    m.bytes = m.fresh + (d_qk + d_v) * 2;
+    return m;
+}
+
+share share_of(const strata_context *ctx, const sti_attention_shape *s)
 {
     const int most = (int)sti_cuda_of(ctx)->smem_optin - 4096;
-    if (d_v > 256 || d_qk + d_v > 4096) return share{ 0, 0 };
-    for (int blocks = d_v <= 64 ? 4 : 2; blocks >= 1; blocks--)
+    const int64_t d_qk = s->d_qk, d_v = s->d_v;
+    const int heads = s->heads / s->kv_heads <= 8 ? 8 : 16;
+    if (d_v > 256 || d_qk + d_v > 4096) return share{ 0, 0, 0 };
+    for (int blocks = d_v <= 64 ? 3 : 2; blocks >= 1; blocks--)
         for (int n = STAGES; n >= (blocks > 2 ? 3 : 2); n--)
-            if (tensor_plan_of((int)d_qk, (int)d_v, n).bytes <= most / blocks - 1024) return share{ blocks, n };
-    return share{ 0, 0 };
+            if (tensor_plan_of((int)d_qk, (int)d_v, n, heads).bytes <= most / blocks - 1024)
+                return share{ blocks, n, heads };
+    return share{ 0, 0, 0 };
 }
 
-void allow(const strata_context *ctx, const void *kernel, size_t bytes)
+void launch(const strata_context *ctx, void (*kernel)(job), const job &w, int64_t batch, int threads, size_t bytes)
 {
+    struct sti_cuda *const c = sti_cuda_of(ctx);
+    cudaLaunchAttribute early = {}; /* blocks may be set up while an earlier kernel ends */
+    cudaLaunchConfig_t config = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)w.splits, (unsigned)(w.kv_heads * w.turns), (unsigned)batch);
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = bytes;
+    config.stream = c->stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
     if (bytes > 47 << 10)
-        sti_cuda_note(sti_cuda_of(ctx),
-                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                      "attention step");
+        sti_cuda_note(
+            c, cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+            "attention step");
+    sti_cuda_note(c, cudaLaunchKernelEx(&config, kernel, w), "attention step");
+    sti_launched(ctx, "attention step");
 }
 
-template <typename T> void attend(const strata_context *ctx, const job &w, int64_t pairs)
+template <int HEADS> void (*tensor_kernel(int64_t d_v))(job)
+{
+    return d_v <= 64 ? attend_tensor<64, HEADS> : d_v <= 128 ? attend_tensor<128, HEADS> : attend_tensor<256, HEADS>;
+}
+
+template <typename T> void attend(const strata_context *ctx, job &w, int64_t batch, int heads)
 {
     const int64_t group = w.heads / w.kv_heads;
     if (w.stages > 0) {
-        const size_t bytes = (size_t)tensor_plan_of(w.s.d_qk, w.d_v, w.stages).bytes;
-        void (*kernel)(job) = w.d_v <= 64 ? attend_tensor<64> : w.d_v <= 128 ? attend_tensor<128> : attend_tensor<256>;
-        allow(ctx, (const void *)kernel, bytes);
-        kernel<<<dim3((unsigned)(pairs * w.splits), (unsigned)((group + ROWS - 1) / ROWS)), 32 * WARPS + 32, bytes,
-                 sti_stream(ctx)>>>(w);
+        w.m = tensor_plan_of(w.s.d_qk, w.d_v, w.stages, heads);
+        for (int i = 0; i < w.s.levels; i++) {
+            const level &l = w.s.l[i];
+            if ((l.at + l.rank) % 16 != 0 || (l.vat + l.vrank) % 16 != 0) w.m.gaps = 1;
+        }
+        w.turns = (int32_t)((group + heads - 1) / heads);
+        launch(ctx, heads == 8 ? tensor_kernel<8>(w.d_v) : tensor_kernel<16>(w.d_v), w, batch, 32 * WARPS + 32,
+               (size_t)w.m.bytes);
+    } else if (group == 1) {
+        w.turns = 1;
+        launch(ctx, attend_any<T, 1>, w, batch, ANY_THREADS, any_bytes<T, 1>(w.s.d_qk, w.d_v));
     } else {
-        const bool one = group == 1;
-        const size_t bytes = one ? any_bytes<T, 1>(w.s.d_qk, w.d_v) : any_bytes<T, ANY_HEADS>(w.s.d_qk, w.d_v);
-        const int64_t turns = one ? 1 : (group + ANY_HEADS - 1) / ANY_HEADS;
-        void (*kernel)(job) = one ? attend_any<T, 1> : attend_any<T, ANY_HEADS>;
-        allow(ctx, (const void *)kernel, bytes);
-        kernel<<<dim3((unsigned)(pairs * w.splits), (unsigned)turns), ANY_THREADS, bytes, sti_stream(ctx)>>>(w);
+        w.turns = (int32_t)((group + ANY_HEADS - 1) / ANY_HEADS);
+        launch(ctx, attend_any<T, ANY_HEADS>, w, batch, ANY_THREADS, any_bytes<T, ANY_HEADS>(w.s.d_qk, w.d_v));
     }
-    sti_launched(ctx, "attention step");
 }
 
 enum { SPLITS = 512 };
@@ -759,11 +919,11 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
         const int64_t pairs = batch * s->kv_heads;
         int64_t tiles = 1;
         job w = {};
-        w.parts = s->parts;
         w.d_v = (int32_t)s->d_v;
         w.alibi = s->alibi;
         w.heads = s->heads;
         w.kv_heads = s->kv_heads;
+        w.arrived = l->arrived;
         w.cache = (char *)c->cache + (size_t)b0 * c->stride;
         w.stride = c->stride;
         w.work = c->work;
@@ -783,26 +943,13 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
                 tiles = count > tiles ? count : tiles;
             }
         }
-        const share each = sizeof(T) == 2 ? share_of(ctx, s->d_qk, s->d_v) : share{ 0, 0 };
+        const share each = sizeof(T) == 2 ? share_of(ctx, s) : share{ 0, 0, 0 };
         w.stages = each.stages;
         w.splits = (int32_t)stretches(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? each.blocks : 8));
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
-            attend<T>(ctx, w, pairs);
+            attend<T>(ctx, w, batch, each.heads);
         }
-        if (w.stages > 0 && w.splits == 1 && w.parts == 1) continue; /* written by attend_tensor */
-        cudaLaunchAttribute early = {};
-        early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-        early.val.programmaticStreamSerializationAllowed = 1;
-        cudaLaunchConfig_t config = {};
-        config.gridDim = dim3((unsigned)(batch * s->heads));
-        config.blockDim = dim3(MERGE_THREADS);
-        config.dynamicSmemBytes = (size_t)(w.splits + MERGE_THREADS) * sizeof(sti_sum_t<T>);
-        config.stream = sti_stream(ctx);
-        config.attrs = &early;
-        config.numAttrs = 1;
-        sti_cuda_note(sti_cuda_of(ctx), cudaLaunchKernelEx(&config, merge<T>, w), "attention merge");
-        sti_launched(ctx, "attention merge");
     }
 }
 
@@ -828,8 +975,8 @@ extern "C" size_t sti_attention_cuda_step_work(const strata_context *ctx, const 
 {
     /* stretches: at most 4 slots / pairs + 1 of each of `pairs`, slots as in step */
     const int64_t pairs = (batch < SEQUENCES ? batch : (int64_t)SEQUENCES) * s->kv_heads;
-    const int64_t rows = (4 * 8 * (int64_t)sti_cuda_of(ctx)->sms + pairs) * (s->heads / s->kv_heads) * s->parts;
-    return (size_t)(rows * (s->d_v + 2)) * (dtype == STRATA_F64 ? sizeof(double) : sizeof(float));
+    const int64_t rows = (4 * 8 * (int64_t)sti_cuda_of(ctx)->sms + pairs) * (s->heads / s->kv_heads);
+    return (size_t)(rows * result_width(s->d_v)) * (dtype == STRATA_F64 ? sizeof(double) : sizeof(float));
 }
 
 extern "C" void sti_attention_cuda_append(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,

@@ -67,7 +67,8 @@ STI_RANGE int64_t sti_cache_element(int64_t slots, int64_t rank, int64_t head, i
 typedef struct sti_cache_layout {
     sti_cache_slab k[STI_ATTENTION_PARTS][STI_ATTENTION_LEVELS], v[STI_ATTENTION_LEVELS];
     size_t bytes, payload;
-    int64_t limit; /* positions from here on do not fit; STI_NEVER when everything is a ring */
+    size_t arrived; /* on a device: offset of counters, one for each head, that a step leaves at 0 */
+    int64_t limit;  /* positions from here on do not fit; STI_NEVER when everything is a ring */
 } sti_cache_layout;
 
 #endif
