@@ -22,6 +22,16 @@ void sti_attention_cuda_forward(const strata_context *ctx, const sti_attention_s
 void sti_attention_cuda_backward(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,
                                  const sti_attention_call *c);
 
+/* ---- attention_short_cuda.cu: up to 64 positions and columns, f32 and bf16, one softmax whose levels cover all pairs
+ * -
+ */
+
+/* 0: the call is not of this kind, and nothing was done. */
+int sti_attention_short_forward(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,
+                                const sti_attention_call *c);
+int sti_attention_short_backward(const strata_context *ctx, const sti_attention_shape *s, int32_t dtype,
+                                 const sti_attention_call *c);
+
 /* ---- decode_cuda.cu -----------------------------------------------------------------------------------------------
  */
 

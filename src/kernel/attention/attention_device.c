@@ -16,11 +16,13 @@ static size_t work(const sti_attention_plan *p)
 
 static void forward(const sti_attention_plan *p, const sti_attention_call *c)
 {
+    if (sti_attention_short_forward(p->ctx, &p->shape, p->dtype, c)) return;
     sti_attention_cuda_forward(p->ctx, &p->shape, p->dtype, c);
 }
 
 static void backward(const sti_attention_plan *p, const sti_attention_call *c)
 {
+    if (sti_attention_short_backward(p->ctx, &p->shape, p->dtype, c)) return;
     sti_attention_cuda_backward(p->ctx, &p->shape, p->dtype, c);
 }
 

@@ -63,6 +63,7 @@ struct place {
     int c, j, z;    /* A; z: where its number stands in a row of z */
     int out, hb, a; /* B */
     int cd, share;  /* C */
+    int x, x_row;   /* loads of x: column in shared memory, first row; rows follow `shares` apart */
 };
 
 template <int P> __device__ __forceinline__ place place_of(const job &w)
@@ -77,17 +78,23 @@ template <int P> __device__ __forceinline__ place place_of(const job &w)
     p.a = t % w.width / w.b;
     p.cd = t / w.shares < w.width ? t / w.shares : -1;
     p.share = t % w.shares;
+    p.x = t % w.width / w.d * P + t % w.width % w.d;
+    p.x_row = t / w.width;
     return p;
 }
 
-/* Rows [first, first + RT) of x as (row, c, P); those past the end are zero */
-template <typename T, int P, int RT>
-__device__ __forceinline__ void load_x(const job &w, const T *x, int64_t first, float *xs)
+template <typename T> __device__ __forceinline__ float x_at(const job &w, const T *x, int64_t row)
 {
-    for (int i = threadIdx.x; i < RT * w.width; i += blockDim.x) {
-        const int r = i / w.width, k = i % w.width;
-        xs[(r * w.c + k / w.d) * P + k % w.d] = first + r < w.rows ? sti_get(x[(first + r) * w.width + k]) : 0.0f;
-    }
+    return row < w.rows ? sti_get(x[row * w.width + (int)threadIdx.x % w.width]) : 0.0f;
+}
+
+/* Rows [first, first + RT) of x as (row, c, P); those past the end are zero. `early`: the thread's first number. */
+template <typename T, int P, int RT>
+__device__ __forceinline__ void put_x(const job &w, const place &p, const T *x, int64_t first, float early, float *xs)
+{
+    const int xrow = w.c * P;
+    if (p.x_row >= w.shares) return; /* threads that only fill the last warp */
+    for (int r = p.x_row; r < RT; r += w.shares) xs[r * xrow + p.x] = r == p.x_row ? early : x_at(w, x, first + r);
 }
 
 template <typename T, int M, int RT>
@@ -104,19 +111,57 @@ __global__ void __launch_bounds__(MOST) forward(const job w, const T *R, const T
     if (p.c >= 0) take(r_w, R + (int64_t)p.c * w.d * w.inner + h0 * w.b * w.s + p.j, w.inner, w.d);
     if (p.out >= 0) take(l_w, L + ((int64_t)(h0 * w.b + p.hb) * w.a + p.a) * w.cs, 1, w.cs);
     __syncthreads();
-    for (int64_t first = (int64_t)blockIdx.x * RT; first < w.rows; first += (int64_t)gridDim.x * RT) {
-        load_x<T, P, RT>(w, x, first, xs);
+    const int64_t step = (int64_t)gridDim.x * RT;
+    int64_t first = (int64_t)blockIdx.x * RT;
+    float early = x_at(w, x, first + p.x_row);
+    for (; first < w.rows; first += step) {
+        float sum[RT];
+        put_x<T, P, RT>(w, p, x, first, early, xs);
+        early = x_at(w, x, first + step + p.x_row);
         __syncthreads();
-        if (p.c >= 0)
+        if (p.c >= 0) {
 #pragma unroll
-            for (int r = 0; r < RT; r++) zs[r * zrow + p.z] = dot(xs + r * xrow + p.c * P, r_w);
+            for (int r = 0; r < RT; r++) sum[r] = dot(xs + r * xrow + p.c * P, r_w);
+#pragma unroll
+            for (int r = 0; r < RT; r++) zs[r * zrow + p.z] = sum[r];
+        }
         __syncthreads();
-        if (p.out >= 0)
+        if (p.out < 0) continue;
 #pragma unroll
-            for (int r = 0; r < RT; r++) {
-                const float sum = dot(zs + r * zrow + p.hb * P, l_w);
-                if (first + r < w.rows) y[(first + r) * w.row + h0 * w.width + p.out] = sti_put<T>(sum);
-            }
+        for (int r = 0; r < RT; r++) sum[r] = dot(zs + r * zrow + p.hb * P, l_w);
+        T *to = y + first * w.row + h0 * w.width + p.out;
+#pragma unroll
+        for (int r = 0; r < RT; r++)
+            if (first + r < w.rows) to[(int64_t)r * w.row] = sti_put<T>(sum[r]);
+    }
+}
+
+/* v[r] of the lanes that share a column of dx: their sum over lanes is left in v[0] of the lane that writes row *row.
+ */
+template <int RT> __device__ __forceinline__ void add_shares(float (&v)[RT], int shares, int share, int *row)
+{
+    *row = 0;
+#pragma unroll
+    for (int n = RT / 2, d = 1; n; n /= 2, d *= 2) { /* halves of the rows change places: one shuffle for two sums */
+        const bool up = share & d;
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            const float send = up ? v[i] : v[i + n], keep = up ? v[i + n] : v[i];
+            v[i] = keep + __shfl_xor_sync(0xffffffffu, send, d);
+        }
+        *row += up ? n : 0;
+    }
+    for (int d = RT; d < shares; d *= 2) v[0] += __shfl_xor_sync(0xffffffffu, v[0], d);
+}
+
+template <typename T>
+__device__ __forceinline__ void put_dx(const job &w, int64_t row, int column, float sum, T *dx, int acc, float *part)
+{
+    if (part) {
+        part[(row * gridDim.y + blockIdx.y) * w.width + column] = sum;
+    } else {
+        T *to = dx + row * w.width + column;
+        *to = sti_put<T>(acc ? sti_get(*to) + sum : sum);
     }
 }
 
@@ -132,7 +177,7 @@ __global__ void __launch_bounds__(MOST) backward(const job w, const T *R, const 
     float *const xs = shared, *const zs = xs + RT * xrow, *const ys = zs + RT * zrow, *const ds = ys + RT * zrow;
     const place p = place_of<P>(w);
     const int h0 = blockIdx.y * w.heads, j0 = h0 * w.b * w.s;
-    const int cx = p.cd / w.d, dd = p.cd % w.d;
+    const int cx = p.cd / w.d;
     float r_w[M], l_w[M], x_w[M], r_g[M], l_g[M];
     clear(shared, RT * (xrow + 2 * zrow + drow));
     if (p.c >= 0) {
@@ -146,25 +191,39 @@ __global__ void __launch_bounds__(MOST) backward(const job w, const T *R, const 
         r_g[k] = l_g[k] = 0;
     }
     __syncthreads();
-    for (int64_t first = (int64_t)blockIdx.x * RT; first < w.rows; first += (int64_t)gridDim.x * RT) {
-        float g[RT];
-        load_x<T, P, RT>(w, x, first, xs);
-        if (p.out >= 0)
+    const int64_t step = (int64_t)gridDim.x * RT;
+    int64_t first = (int64_t)blockIdx.x * RT;
+    float early = x_at(w, x, first + p.x_row), g[RT], next[RT];
+    const T *from = dy + h0 * w.width + p.out;
 #pragma unroll
-            for (int r = 0; r < RT; r++) {
-                g[r] = first + r < w.rows ? sti_get(dy[(first + r) * w.row + h0 * w.width + p.out]) : 0.0f;
-                ys[r * zrow + p.hb * P + p.a] = g[r];
-            }
+    for (int r = 0; r < RT; r++) next[r] = p.out >= 0 && first + r < w.rows ? sti_get(from[(first + r) * w.row]) : 0.0f;
+    for (; first < w.rows; first += step) {
+        float sum[RT], dz[RT];
+        put_x<T, P, RT>(w, p, x, first, early, xs);
+#pragma unroll
+        for (int r = 0; r < RT; r++) {
+            g[r] = next[r];
+            if (p.out >= 0) ys[r * zrow + p.hb * P + p.a] = g[r];
+        }
+        early = x_at(w, x, first + step + p.x_row); /* the next rows are on their way meanwhile */
+#pragma unroll
+        for (int r = 0; r < RT; r++)
+            next[r] = p.out >= 0 && first + step + r < w.rows ? sti_get(from[(first + step + r) * w.row]) : 0.0f;
         __syncthreads();
-        if (p.c >= 0)
+        if (p.c >= 0) {
 #pragma unroll
             for (int r = 0; r < RT; r++) {
                 const float *v = xs + r * xrow + p.c * P;
-                const float dz = dot(ys + r * zrow + p.j / w.s * P, l_w);
-                zs[r * zrow + p.z] = dot(v, r_w);
-                ds[r * drow + p.c * jrow + p.j] = dz;
-                add(r_g, dz, v);
+                dz[r] = dot(ys + r * zrow + p.j / w.s * P, l_w);
+                sum[r] = dot(v, r_w);
+                add(r_g, dz[r], v);
             }
+#pragma unroll
+            for (int r = 0; r < RT; r++) {
+                zs[r * zrow + p.z] = sum[r];
+                ds[r * drow + p.c * jrow + p.j] = dz[r];
+            }
+        }
         __syncthreads();
         if (p.out >= 0)
 #pragma unroll
@@ -172,20 +231,25 @@ __global__ void __launch_bounds__(MOST) backward(const job w, const T *R, const 
         if (!dx && !dx_part) continue;
 #pragma unroll
         for (int r = 0; r < RT; r++) {
-            float sum = 0;
+            sum[r] = 0;
 #pragma unroll
             for (int k = 0; k < M; k += 4) {
                 if (p.cd < 0 || k / 4 >= each) continue;
                 const float4 v = *(const float4 *)(ds + r * drow + cx * jrow + (k / 4 * w.shares + p.share) * 4);
-                sum += v.x * x_w[k] + v.y * x_w[k + 1] + v.z * x_w[k + 2] + v.w * x_w[k + 3];
+                sum[r] += v.x * x_w[k] + v.y * x_w[k + 1] + v.z * x_w[k + 2] + v.w * x_w[k + 3];
             }
-            for (int lane = w.shares / 2; lane; lane /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lane);
-            if (p.cd < 0 || p.share != r % w.shares || first + r >= w.rows) continue;
-            if (dx_part) {
-                dx_part[((first + r) * gridDim.y + blockIdx.y) * w.width + cx * w.d + dd] = sum;
-            } else {
-                T *to = dx + (first + r) * w.width + cx * w.d + dd;
-                *to = sti_put<T>(acc ? sti_get(*to) + sum : sum);
+        }
+        if (w.shares >= RT) {
+            int row;
+            add_shares(sum, w.shares, p.share, &row);
+            if (p.cd >= 0 && p.share < RT && first + row < w.rows)
+                put_dx(w, first + row, p.cd, sum[0], dx, acc, dx_part);
+        } else {
+#pragma unroll
+            for (int r = 0; r < RT; r++) {
+                for (int d = w.shares / 2; d; d /= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], d);
+                if (p.cd >= 0 && p.share == (r & (w.shares - 1)) && first + r < w.rows)
+                    put_dx(w, first + r, p.cd, sum[r], dx, acc, dx_part);
             }
         }
     }
@@ -214,11 +278,10 @@ __global__ void sum_groups(int64_t count, int groups, int width, const float *pa
 
 struct launch {
     job w;
-    int m, rt, groups, threads;
-    int64_t tiles;
-    size_t forward, backward;        /* shared memory */
-    unsigned grid, grid_back;        /* blocks of a group */
-    int64_t r_size, l_size, dx_size; /* floats of the parts of one block; of all of dx */
+    int m, rows, rows_back, groups, threads; /* rows: of a tile */
+    size_t forward, backward;                /* shared memory */
+    unsigned grid, grid_back;                /* blocks of a group */
+    int64_t r_size, l_size, dx_size;         /* floats of the parts of one block; of all of dx */
 };
 
 bool power_of_two(int64_t x)
@@ -244,7 +307,8 @@ bool open_launch(const strata_context *ctx, const sti_btt_shape *s, int32_t dtyp
     if (dtype == STRATA_F64 || !heads || most > 16 || s->rows > INT32_MAX / 2) return false;
     const sti_cuda *device = sti_cuda_of(ctx);
     l->m = most <= 8 ? 8 : 16;
-    l->rt = most <= 8 ? 8 : 4;
+    l->rows = most <= 8 ? 8 : 4;
+    l->rows_back = 4;
     l->groups = (int)(s->heads / heads);
     if (l->groups > 65535) return false;
     job &w = l->w;
@@ -254,13 +318,13 @@ bool open_launch(const strata_context *ctx, const sti_btt_shape *s, int32_t dtyp
     w.j = (int)(heads * s->b * s->rank), w.shares = (int)(heads * s->rank);
     l->threads = (int)((heads * s->width * s->rank + 31) / 32 * 32);
     const int p = l->m + 4, z = w.heads * w.b * p, x = w.c * p, each = (w.j + 4 * w.shares - 1) / (4 * w.shares);
-    l->forward = sizeof(float) * (size_t)(l->rt * (x + z));
-    l->backward = sizeof(float) * (size_t)(l->rt * (x + 2 * z + w.c * (each * 4 * w.shares + 4)));
+    l->forward = sizeof(float) * (size_t)(l->rows * (x + z));
+    l->backward = sizeof(float) * (size_t)(l->rows_back * (x + 2 * z + w.c * (each * 4 * w.shares + 4)));
     if (l->backward > device->smem_optin) return false;
-    l->tiles = (s->rows + l->rt - 1) / l->rt;
     const int64_t blocks = device->sms / l->groups > 0 ? device->sms / l->groups : 1;
-    l->grid_back = (unsigned)(l->tiles < blocks ? l->tiles : blocks);
-    l->grid = (unsigned)(l->tiles < 2 * blocks ? l->tiles : 2 * blocks);
+    const int64_t tiles = (s->rows + l->rows - 1) / l->rows, back = (s->rows + l->rows_back - 1) / l->rows_back;
+    l->grid = (unsigned)(tiles < 2 * blocks ? tiles : 2 * blocks);
+    l->grid_back = (unsigned)(back < blocks ? back : blocks);
     l->r_size = (int64_t)s->width * w.inner;
     l->l_size = s->heads * s->b * s->a * cs;
     l->dx_size = l->groups > 1 ? s->rows * l->groups * s->width : 0;
@@ -346,7 +410,7 @@ extern "C" void sti_btt_fused_backward(const strata_context *ctx, const sti_btt_
     launch l;
     if (!open_launch(ctx, s, dtype, &l)) return;
     if (l.m == 8)
-        backward_of<8, 8>(dtype, ctx, l, R, L, x, dy, dx, acc, (float *)dR, (float *)dL, (float *)work);
+        backward_of<8, 4>(dtype, ctx, l, R, L, x, dy, dx, acc, (float *)dR, (float *)dL, (float *)work);
     else
         backward_of<16, 4>(dtype, ctx, l, R, L, x, dy, dx, acc, (float *)dR, (float *)dL, (float *)work);
 }
