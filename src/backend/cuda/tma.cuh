@@ -107,6 +107,59 @@ __device__ __forceinline__ void sti_fence_async()
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/* ---- clusters ---------------------------------------------------------------------------------------------------
+ * All threads of all blocks arrive, and wait before they arrive again. */
+
+__device__ __forceinline__ uint32_t sti_cluster_rank()
+{
+    uint32_t r;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+    return r;
+}
+__device__ __forceinline__ void sti_cluster_arrive()
+{
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void sti_cluster_wait()
+{
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/* What `address` is in block `rank` of the cluster. */
+__device__ __forceinline__ uint32_t sti_cluster_smem(uint32_t address, uint32_t rank)
+{
+    uint32_t there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
+}
+__device__ __forceinline__ void sti_cluster_mbar_arrive(uint32_t bar) /* a barrier of any block */
+{
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+__device__ __forceinline__ void sti_cluster_mbar_wait(uint32_t bar, uint32_t parity) /* for what other blocks wrote */
+{
+    uint32_t done = 0;
+    while (!done)
+        asm volatile("{\n"
+                     ".reg .pred p;\n"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n"
+                     "}\n"
+                     : "=r"(done)
+                     : "r"(bar), "r"(parity)
+                     : "memory");
+}
+/* 8 or 16 bytes to a block's memory. */
+__device__ __forceinline__ void sti_cluster_put2(uint32_t to, float a, float b)
+{
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
+}
+__device__ __forceinline__ void sti_cluster_put4(uint32_t to, const uint32_t (&v)[4])
+{
+    asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]),
+                 "r"(v[3])
+                 : "memory");
+}
+
 /* ---- warps ------------------------------------------------------------------------------------------------------ */
 
 /* Named barriers 1 .. 15 (0 is __syncthreads): sync waits for `threads` arrivals, arrive does not wait. */

@@ -89,6 +89,7 @@ __device__ __forceinline__ void sti_wgmma_hold(float x)
 #define STI_D160 STI_D144, STI_D8(72)
 #define STI_D176 STI_D160, STI_D8(80)
 #define STI_D192 STI_D176, STI_D8(88)
+#define STI_D256 STI_D192, STI_D8(96), STI_D8(104), STI_D8(112), STI_D8(120)
 #define STI_N16 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define STI_N32 STI_N16 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define STI_N48 STI_N32 ",%16,%17,%18,%19,%20,%21,%22,%23"
@@ -101,6 +102,9 @@ __device__ __forceinline__ void sti_wgmma_hold(float x)
 #define STI_N160 STI_N144 ",%72,%73,%74,%75,%76,%77,%78,%79"
 #define STI_N176 STI_N160 ",%80,%81,%82,%83,%84,%85,%86,%87"
 #define STI_N192 STI_N176 ",%88,%89,%90,%91,%92,%93,%94,%95"
+#define STI_N256                                                                                                       \
+    STI_N192 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,"       \
+             "%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 #define STI_WGMMA_SS(n, a0, b0, p0, ta, tb)                                                                            \
     asm volatile("{\n"                                                                                                 \
@@ -125,7 +129,7 @@ __device__ __forceinline__ void sti_wgmma_hold(float x)
 template <int N, int A_MN, int B_MN, int COUNT>
 __device__ __forceinline__ void sti_wgmma_ss(float (&d)[COUNT], uint64_t a, uint64_t b, int32_t add)
 {
-    static_assert(N % 16 == 0 && N >= 16 && N <= 192 && N <= 2 * COUNT, "columns");
+    static_assert(((N % 16 == 0 && N >= 16 && N <= 192) || N == 256) && N <= 2 * COUNT, "columns");
     if constexpr (N == 16) STI_WGMMA_SS(16, 8, 9, 10, 11, 12);
     if constexpr (N == 32) STI_WGMMA_SS(32, 16, 17, 18, 19, 20);
     if constexpr (N == 48) STI_WGMMA_SS(48, 24, 25, 26, 27, 28);
@@ -138,6 +142,7 @@ __device__ __forceinline__ void sti_wgmma_ss(float (&d)[COUNT], uint64_t a, uint
     if constexpr (N == 160) STI_WGMMA_SS(160, 80, 81, 82, 83, 84);
     if constexpr (N == 176) STI_WGMMA_SS(176, 88, 89, 90, 91, 92);
     if constexpr (N == 192) STI_WGMMA_SS(192, 96, 97, 98, 99, 100);
+    if constexpr (N == 256) STI_WGMMA_SS(256, 128, 129, 130, 131, 132);
 }
 /* The same with A in registers. */
 template <int N, int B_MN, int COUNT>

@@ -3,6 +3,7 @@
 
 #include "backend/cpu/panels.h"
 #include "kernel/gemm/gemm.h"
+#include "operator/lowrank/lowrank_sm90.h"
 #include "operator/operator.h"
 
 enum { PANEL = 256 };
@@ -53,10 +54,20 @@ static void panel_apply(void *arg, int64_t first, int64_t rows, int thread)
              y.stride[0]);
 }
 
+/* Both products in one launch, where a device has one for the call; z (NULL: not wanted) receives x in. */
+static bool fused(const sti_op_plan *p, const void *in, const void *out, double alpha, const strata_tensor *x,
+                  double beta, const strata_tensor *y, void *z)
+{
+    const sti_lowrank_call c = { x, y, in, out, sti_value_int(p->values, "rank"), alpha, beta, z };
+    return sti_on_device(p->ctx) && p->dtype == STRATA_BF16 &&
+           sti_lowrank_sm90(p->ctx, &c, sti_lowrank_sm90_way(p->ctx, &c));
+}
+
 static void apply(const sti_op_plan *p, const void *params, sti_mode mode, double alpha, const strata_tensor *x,
                   double beta, const strata_tensor *y, void *work)
 {
     const void *u = sti_op_param_at(p, params, U), *v = sti_op_param_at(p, params, V);
+    if (mode == STI_N ? fused(p, v, u, alpha, x, beta, y, NULL) : fused(p, u, v, alpha, x, beta, y, NULL)) return;
     const int64_t count = x->shape[0], panel = sti_panel_rows(p->ctx, count, PANEL);
     job j = { p, v, u, alpha, beta, x, y, work, sti_value_int(p->values, "rank"), panel };
     if (mode != STI_N) j.in = u, j.out = v;
@@ -78,16 +89,17 @@ static void grad(const sti_op_plan *p, const void *params, const strata_tensor *
         const int64_t n = STI_MIN(panel, count - first);
         const strata_tensor xp = sti_op_rows(x, first, n), dyp = sti_op_rows(dy, first, n);
         sti_gemm(p->ctx, p->dtype, false, false, n, r, p->cols, 1.0, xp.data, xp.stride[0], v, r, 0.0, z, r);
-        sti_gemm(p->ctx, p->dtype, false, false, n, r, p->rows, 1.0, dyp.data, dyp.stride[0], u, r, 0.0, dz, r);
+        const double beta = acc ? 1.0 : 0.0;
+        const strata_tensor dxp = dx ? sti_op_rows(dx, first, n) : (strata_tensor){ 0 };
+        const bool both = dx && fused(p, u, v, 1.0, &dyp, beta, &dxp, dz);
+        if (!both)
+            sti_gemm(p->ctx, p->dtype, false, false, n, r, p->rows, 1.0, dyp.data, dyp.stride[0], u, r, 0.0, dz, r);
         sti_gemm_sum(p->ctx, p->dtype, true, false, p->rows, r, n, 1.0, dyp.data, dyp.stride[0], z, r, 1.0,
                      sti_op_grad_at(p, dparams, U), r);
         sti_gemm_sum(p->ctx, p->dtype, true, false, p->cols, r, n, 1.0, xp.data, xp.stride[0], dz, r, 1.0,
                      sti_op_grad_at(p, dparams, V), r);
-        if (dx) {
-            const strata_tensor dxp = sti_op_rows(dx, first, n);
-            sti_gemm(p->ctx, p->dtype, false, true, n, p->cols, r, 1.0, dz, r, v, r, acc ? 1.0 : 0.0, dxp.data,
-                     dxp.stride[0]);
-        }
+        if (dx && !both)
+            sti_gemm(p->ctx, p->dtype, false, true, n, p->cols, r, 1.0, dz, r, v, r, beta, dxp.data, dxp.stride[0]);
     }
 }
 
