@@ -35,28 +35,29 @@ template <typename T> __device__ __forceinline__ const T *row_of(const sti_atten
     return (const T *)a.data + b * a.batch + h * a.head;
 }
 
-/* to[row][0 ... fours of d) = rows of an array, zero past n and d; scale: NULL, or a factor for each column */
+/* to[row] = rows of an array, zero past n and d, times the scale of each column; `wide` lanes share a row. */
 template <typename T>
-__device__ __forceinline__ void load(const T *from, int64_t stride, int n, int d, int pitch, const float *scale,
-                                     float *to)
+__device__ __forceinline__ void load(const T *from, int64_t stride, int n, int d, int pitch, int wide,
+                                     const float4 &scale, float *to)
 {
-    const int fours = (pitch - 4) / 4;
+    const int c = threadIdx.x % wide * 4, step = THREADS / wide;
     const bool whole = stride % 4 == 0 && d % 4 == 0 && (uintptr_t)from % (4 * sizeof(T)) == 0;
-    for (int i = threadIdx.x; i < TILE * fours; i += THREADS) {
-        const int row = i / fours, c = i % fours * 4;
+    if (c >= pitch - 4) return;
+    int row = threadIdx.x / wide;
+    const T *x = from + row * stride + c;
+#pragma unroll 4
+    for (; row < TILE; row += step, x += step * stride) {
         float4 y = make_float4(0, 0, 0, 0);
         if (row < n && whole) {
-            const sti_vec<T, 4> x = *(const sti_vec<T, 4> *)(from + row * stride + c);
-            y = make_float4(sti_get(x.x[0]), sti_get(x.x[1]), sti_get(x.x[2]), sti_get(x.x[3]));
+            const sti_vec<T, 4> v = *(const sti_vec<T, 4> *)x;
+            y = make_float4(sti_get(v.x[0]), sti_get(v.x[1]), sti_get(v.x[2]), sti_get(v.x[3]));
         } else if (row < n) {
-            const T *x = from + row * stride + c;
             y.x = sti_get(x[0]);
             if (c + 1 < d) y.y = sti_get(x[1]);
             if (c + 2 < d) y.z = sti_get(x[2]);
             if (c + 3 < d) y.w = sti_get(x[3]);
         }
-        if (scale) y.x *= scale[c], y.y *= scale[c + 1], y.z *= scale[c + 2], y.w *= scale[c + 3];
-        *(float4 *)(to + row * pitch + c) = y;
+        *(float4 *)(to + row * pitch + c) = make_float4(y.x * scale.x, y.y * scale.y, y.z * scale.z, y.w * scale.w);
     }
 }
 
@@ -158,7 +159,7 @@ __device__ __forceinline__ void xt_by_rows(const float *x, const float *b, int p
 /* Rows of an output, columns below d */
 template <typename T>
 __device__ __forceinline__ void store(const sti_attention_array &a, int64_t b, int64_t h, int n, int d, int wide,
-                                      const lane &l, const float *scale, const float (&c)[4][4])
+                                      const lane &l, const float4 &scale, const float (&c)[4][4])
 {
     const int at = l.tx % wide * 4;
     T *const to = (T *)a.data + b * a.batch + h * a.head;
@@ -169,7 +170,8 @@ __device__ __forceinline__ void store(const sti_attention_array &a, int64_t b, i
         if (l.row + i >= n) continue;
         sti_vec<T, 4> y;
 #pragma unroll
-        for (int j = 0; j < 4; j++) y.x[j] = sti_put<T>(scale ? c[i][j] * scale[at + j] : c[i][j]);
+        for (int j = 0; j < 4; j++)
+            y.x[j] = sti_put<T>(c[i][j] * (j == 0 ? scale.x : j == 1 ? scale.y : j == 2 ? scale.z : scale.w));
         T *p = to + (l.row + i) * a.time + at;
         if (whole) {
             *(sti_vec<T, 4> *)p = y;
@@ -208,40 +210,46 @@ __device__ __forceinline__ float half_max(float x)
 
 /* What both passes begin with: q (scaled), k and v in shared memory. */
 struct place {
-    int64_t b, h, g;
+    int b, h, g;
     lane l;
     int groups, end; /* column groups and columns that the warp's rows see */
-    float *x, *q, *k, *v, *o, *scale;
+    float *x, *q, *k, *v, *o;
 };
+
+/* Of columns 4 (tx mod wide) ... of q */
+__device__ __forceinline__ float4 scale_of(const job &w, int wide)
+{
+    const int c = threadIdx.x % wide * 4;
+    return make_float4(w.scale[c], w.scale[c + 1], w.scale[c + 2], w.scale[c + 3]);
+}
 
 template <typename T> __device__ __forceinline__ place begin(const job &w, float *shared)
 {
     place p;
     const int warp = threadIdx.x / 32;
-    p.b = blockIdx.x / w.heads;
-    p.h = blockIdx.x % w.heads;
+    p.b = (int)blockIdx.x / w.heads;
+    p.h = (int)blockIdx.x % w.heads;
     p.g = p.h * w.kv_heads / w.heads;
     p.l.tx = threadIdx.x % 16;
     p.l.row = warp * 8 + threadIdx.x / 16 % 2 * 4;
     p.end = w.causal ? min(warp * 8 + 8, (w.nk + 3) / 4 * 4) : (w.nk + 3) / 4 * 4;
     p.groups = (p.end + 15) / 16;
-    p.scale = shared;
-    p.x = p.scale + TILE;
+    p.x = shared;
     p.q = p.x + TILE * XP;
     p.k = p.q + TILE * w.qp;
     p.v = p.k + TILE * w.qp;
     p.o = p.v + TILE * w.vp;
-    for (int i = threadIdx.x; i < TILE; i += THREADS) p.scale[i] = w.scale[i];
-    __syncthreads();
-    load(row_of<T>(w.c.q, p.b, p.h), w.c.q.time, w.nq, w.qk, w.qp, p.scale, p.q);
-    load(row_of<T>(w.c.k, p.b, p.g), w.c.k.time, w.nk, w.qk, w.qp, (const float *)nullptr, p.k);
-    load(row_of<T>(w.c.v, p.b, p.g), w.c.v.time, w.nk, w.v, w.vp, (const float *)nullptr, p.v);
+    const float4 one = make_float4(1, 1, 1, 1);
+    load(row_of<T>(w.c.q, p.b, p.h), w.c.q.time, w.nq, w.qk, w.qp, w.qt, scale_of(w, w.qt), p.q);
+    load(row_of<T>(w.c.k, p.b, p.g), w.c.k.time, w.nk, w.qk, w.qp, w.qt, one, p.k);
+    load(row_of<T>(w.c.v, p.b, p.g), w.c.v.time, w.nk, w.v, w.vp, w.vt, one, p.v);
     return p;
 }
 
-__device__ __forceinline__ bool meets(const job &w, int i, int j)
+/* Columns before this one meet a row. */
+__device__ __forceinline__ int seen_by(const job &w, int row)
 {
-    return j < w.nk && i < w.nq && (!w.causal || j <= i);
+    return row >= w.nq ? 0 : w.causal ? min(w.nk, row + 1) : w.nk;
 }
 
 template <typename T> __global__ void __launch_bounds__(THREADS, 3) forward(const __grid_constant__ job w)
@@ -253,11 +261,11 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 3) forward(cons
     rows_by_rows(p.q, p.k, w.qp, p.l, p.groups, s);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const int row = p.l.row + i;
+        const int row = p.l.row + i, seen = min(seen_by(w, row), 16 * p.groups);
         float top = -INFINITY;
 #pragma unroll
         for (int g = 0; g < 4; g++) {
-            s[i][g] = g < p.groups && meets(w, row, p.l.tx + 16 * g) ? s[i][g] * LOG2E : -INFINITY;
+            s[i][g] = p.l.tx + 16 * g < seen ? s[i][g] * LOG2E : -INFINITY;
             top = fmaxf(top, s[i][g]);
         }
         top = half_max(top);
@@ -277,16 +285,16 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 3) forward(cons
     for (int i = 0; i < 4; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) o[i][j] *= sum[i] > 0 ? 1 / sum[i] : 0.0f;
-    store<T>(w.c.o, p.b, p.h, w.nq, w.v, w.vt, p.l, nullptr, o);
+    store<T>(w.c.o, p.b, p.h, w.nq, w.v, w.vt, p.l, make_float4(1, 1, 1, 1), o);
 }
 
-template <typename T> __global__ void __launch_bounds__(THREADS, 2) backward(const __grid_constant__ job w)
+template <typename T> __global__ void __launch_bounds__(THREADS, 3) backward(const __grid_constant__ job w)
 {
     extern __shared__ __align__(16) float shared[];
     const place p = begin<T>(w, shared);
     const int warp = threadIdx.x / 32, first = w.causal ? warp * 8 : 0, last = w.nq;
     float s[4][4], ds[4][4], c[4][4], lse[4], delta[4];
-    load(row_of<T>(w.c.dout, p.b, p.h), w.c.dout.time, w.nq, w.v, w.vp, (const float *)nullptr, p.o);
+    load(row_of<T>(w.c.dout, p.b, p.h), w.c.dout.time, w.nq, w.v, w.vp, w.vt, make_float4(1, 1, 1, 1), p.o);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int row = p.l.row + i;
@@ -304,24 +312,26 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) backward(con
     rows_by_rows(p.q, p.k, w.qp, p.l, p.groups, s);
     rows_by_rows(p.o, p.v, w.vp, p.l, p.groups, ds);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+        const int seen = lse[i] > -INFINITY ? min(seen_by(w, p.l.row + i), 16 * p.groups) : 0;
 #pragma unroll
         for (int g = 0; g < 4; g++) {
-            const bool in = g < p.groups && meets(w, p.l.row + i, p.l.tx + 16 * g) && lse[i] > -INFINITY;
+            const bool in = p.l.tx + 16 * g < seen;
             s[i][g] = in ? exp2f(s[i][g] * LOG2E - lse[i]) : 0.0f;
             ds[i][g] = in ? s[i][g] * (ds[i][g] - delta[i]) : 0.0f;
         }
+    }
     put_x(p.x, p.l, p.groups, s);
     __syncthreads();
     xt_by_rows(p.x, p.o, w.vp, w.vt, p.l, first, last, c);
-    store<T>(w.c.dv, p.b, p.g, w.nk, w.v, w.vt, p.l, nullptr, c);
+    store<T>(w.c.dv, p.b, p.g, w.nk, w.v, w.vt, p.l, make_float4(1, 1, 1, 1), c);
     __syncthreads();
     put_x(p.x, p.l, p.groups, ds);
     __syncthreads();
     x_by_rows(p.x, p.k, w.qp, w.qt, p.l, p.end, c);
-    store<T>(w.c.dq, p.b, p.h, w.nq, w.qk, w.qt, p.l, p.scale, c);
+    store<T>(w.c.dq, p.b, p.h, w.nq, w.qk, w.qt, p.l, scale_of(w, w.qt), c);
     xt_by_rows(p.x, p.q, w.qp, w.qt, p.l, first, last, c);
-    store<T>(w.c.dk, p.b, p.g, w.nk, w.qk, w.qt, p.l, nullptr, c);
+    store<T>(w.c.dk, p.b, p.g, w.nk, w.qk, w.qt, p.l, make_float4(1, 1, 1, 1), c);
 }
 
 int lanes_of(int columns)
@@ -359,7 +369,7 @@ job job_of(const sti_attention_shape *s, const sti_attention_call *c)
 
 void launch(const strata_context *ctx, void (*kernel)(job), const char *name, const job &w, int values)
 {
-    const size_t bytes = sizeof(float) * (size_t)(TILE * (1 + XP + 2 * w.qp + values * w.vp));
+    const size_t bytes = sizeof(float) * (size_t)(TILE * (XP + 2 * w.qp + values * w.vp));
     sti_cuda_note(sti_cuda_of(ctx),
                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), name);
     kernel<<<(unsigned)(w.c.batch * w.heads), THREADS, bytes, sti_stream(ctx)>>>(w);
