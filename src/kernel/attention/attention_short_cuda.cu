@@ -61,34 +61,45 @@ __device__ __forceinline__ void load(const T *from, int64_t stride, int n, int d
     }
 }
 
-/* s[i][g] = a[row + i] . b[tx + 16 g] for g < groups */
-__device__ __forceinline__ void rows_by_rows(const float *a, const float *b, int pitch, const lane &l, int groups,
-                                             float (&s)[4][4])
-{
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int g = 0; g < 4; g++) s[i][g] = 0;
-    for (int k = 0; k < pitch - 4; k += 4) {
-        float4 x[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[i] = *(const float4 *)(a + (l.row + i) * pitch + k);
-#pragma unroll
-        for (int g = 0; g < 4; g++) {
-            if (g >= groups) continue;
-            const float4 y = *(const float4 *)(b + (l.tx + 16 * g) * pitch + k);
-#pragma unroll
-            for (int i = 0; i < 4; i++) s[i][g] += x[i].x * y.x + x[i].y * y.y + x[i].z * y.z + x[i].w * y.w;
-        }
-    }
-}
-
 __device__ __forceinline__ void clear(float (&c)[4][4])
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) c[i][j] = 0;
+}
+
+template <int G> __device__ __forceinline__ void group_rows(const float *a, const float *b, int pitch, float (&s)[4][4])
+{
+#pragma unroll 1
+    for (int k = 0; k < pitch - 4; k += 4) {
+        float4 x[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[i] = *(const float4 *)(a + i * pitch + k);
+#pragma unroll
+        for (int g = 0; g < G; g++) {
+            const float4 y = *(const float4 *)(b + 16 * g * pitch + k);
+#pragma unroll
+            for (int i = 0; i < 4; i++) s[i][g] += x[i].x * y.x + x[i].y * y.y + x[i].z * y.z + x[i].w * y.w;
+        }
+    }
+}
+
+/* s[i][g] = a[row + i] . b[tx + 16 g] for g < groups, else 0 */
+__device__ __forceinline__ void rows_by_rows(const float *a, const float *b, int pitch, const lane &l, int groups,
+                                             float (&s)[4][4])
+{
+    clear(s);
+    a += l.row * pitch;
+    b += l.tx * pitch;
+    if (groups == 4)
+        group_rows<4>(a, b, pitch, s);
+    else if (groups == 3)
+        group_rows<3>(a, b, pitch, s);
+    else if (groups == 2)
+        group_rows<2>(a, b, pitch, s);
+    else
+        group_rows<1>(a, b, pitch, s);
 }
 
 __device__ __forceinline__ void fma4(float (&c)[4], float x, const float4 &y)
@@ -207,6 +218,7 @@ __device__ __forceinline__ float half_max(float x)
 }
 
 #define LOG2E 1.4426950408889634f
+#define LN2 0.6931471805599453f
 
 /* What both passes begin with: q (scaled), k and v in shared memory. */
 struct place {
@@ -276,15 +288,17 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 3) forward(cons
         sum[i] = half_sum(sum[i]);
         if (p.l.tx == 0 && row < w.nq && w.c.lse.data)
             ((float *)w.c.lse.data)[p.b * w.c.lse.batch + p.h * w.c.lse.head + row * w.c.lse.time] =
-                sum[i] > 0 ? (top + log2f(sum[i])) / LOG2E : -INFINITY;
+                sum[i] > 0 ? (top + log2f(sum[i])) * LN2 : -INFINITY;
     }
     put_x(p.x, p.l, p.groups, s);
     __syncwarp(); /* a warp reads its own rows */
     x_by_rows(p.x, p.v, w.vp, w.vt, p.l, p.end, o);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+        const float scale = sum[i] > 0 ? 1 / sum[i] : 0.0f;
 #pragma unroll
-        for (int j = 0; j < 4; j++) o[i][j] *= sum[i] > 0 ? 1 / sum[i] : 0.0f;
+        for (int j = 0; j < 4; j++) o[i][j] *= scale;
+    }
     store<T>(w.c.o, p.b, p.h, w.nq, w.v, w.vt, p.l, make_float4(1, 1, 1, 1), o);
 }
 
