@@ -353,6 +353,65 @@ static void equals_ref_with_offsets_and_groups(void)
     everywhere(z, 2);
 }
 
+/* Scores that rise and fall by up to 900 away from the diagonal, in steps of a hundred keys: top scores are passed by
+ * far more than weights can hold, several times a row, and (30, 60) by what sums can just hold. Column 0 carries them,
+ * where q is 1: level 1, whose scale is given. Windows: tiles come first in which a row sees nothing. */
+static void equals_ref_where_scores_grow(void)
+{
+    static const struct {
+        problem p;
+        double scale;
+    } list[] = {
+        { { "score=standard", 128, 128, 1 }, 0.088388347648318447 },
+        { { "score=standard causal=0", 64, 64, 0 }, 0.125 },
+        { { "score=window window=300", 64, 64, 1 }, 0.125 },
+        { { "score=window window=70 causal=0", 128, 128, 0 }, 0.088388347648318447 },
+        { { "score=mlr ranks=64,16,16,16,16", 128, 128, 1 }, 1.0 / 64 },
+        { { "score=mlr ranks=32,32,32,32 vranks=32,32,32,32", 128, 128, 1 }, 1.0 / 32 },
+        { { "score=mlr ranks=32,8,8,8,8 vranks=32,8,8,8,8 blocks=1024,512,256,64,32", 64, 64, 1 }, 1.0 / 32 },
+        { { "score=mlr ranks=16,16,16,16 depth=distance blocks=1024,300,200,100 gain=count", 64, 64, 1 }, 1.0 / 16 },
+    };
+    static const double signs[] = { 1, -1, 1, -1 }, heights[] = { 900, 900, 60, 30 };
+    const sizes z = { 1, 4, 4, 650, 700, 50, 0 };
+    strata_context *gpu = device(), *host = cpu();
+    for (size_t n = 0; n < sizeof list / sizeof *list; n++) {
+        const problem *p = &list[n].p;
+        const int64_t nq = (int64_t)z.heads * z.tq, nk = (int64_t)z.kv_heads * z.tk;
+        double *q = normal(nq * p->d_qk, 1, 0.5), *k = normal(nk * p->d_qk, 2, 0.5), *v = normal(nk * p->d_v, 3, 1);
+        for (int64_t i = 0; i < nq; i++) q[i * p->d_qk] = 1;
+        for (int64_t i = 0; i < nk; i++) {
+            const int64_t h = i / z.tk, step = (z.tk - 1 - i % z.tk) / 100;
+            k[i * p->d_qk] = to_bf16(signs[h] * heights[h] * (double)step / 6 / list[n].scale);
+        }
+        const double *const from[4] = { q, k, v, NULL };
+        array x[2][5]; /* q, k, v, o, lse; host and device */
+        for (int side = 0; side < 2; side++) {
+            const strata_context *ctx = side ? gpu : host;
+            const int32_t dtype = side ? STRATA_BF16 : STRATA_F64;
+            for (int i = 0; i < 4; i++)
+                x[side][i] = make(ctx, dtype, side ? 8 : -1, z.batch, i % 3 ? z.kv_heads : z.heads, i % 3 ? z.tk : z.tq,
+                                  i < 2 ? p->d_qk : p->d_v, from[i]);
+            x[side][4] = make(ctx, side ? STRATA_F32 : STRATA_F64, -1, 1, z.batch, z.heads, z.tq, NULL);
+            strata_tensor lse = strata_view3(x[side][4].base, x[side][4].t.dtype, z.batch, z.heads, z.tq);
+            lse.device = ctx->device;
+            strata_attention *a = plan(ctx, p, &z, dtype, 0);
+            CHECK_OK(
+                strata_attention_forward(a, &x[side][0].t, &x[side][1].t, &x[side][2].t, &x[side][3].t, &lse, NULL));
+            CHECK_OK(sti_device_wait(ctx));
+            strata_attention_destroy(a);
+        }
+        char what[256];
+        snprintf(what, sizeof what, "%s d %d, growing", p->spec, p->d_qk);
+        for (int i = 3; i < 5; i++) compare(what, i == 3 ? "o" : "lse", &x[1][i], x[0][i].base, z.tk + p->d_qk, 0);
+        for (int i = 0; i < 10; i++) release(&x[i / 5][i % 5]);
+        free(q);
+        free(k);
+        free(v);
+    }
+    strata_context_destroy(host);
+    strata_context_destroy(gpu);
+}
+
 /* Twice the same bits. */
 static void repeats_bit_for_bit(void)
 {
@@ -561,5 +620,5 @@ static void refuses_what_does_not_fit(void)
 }
 
 TESTS(T(equals_ref_at_short_lengths), T(equals_ref_at_length_200), T(equals_ref_with_offsets_and_groups),
-      T(repeats_bit_for_bit), T(steps_equal_forward), T(steps_equal_forward_at_length_5000),
-      T(refuses_what_does_not_fit))
+      T(equals_ref_where_scores_grow), T(repeats_bit_for_bit), T(steps_equal_forward),
+      T(steps_equal_forward_at_length_5000), T(refuses_what_does_not_fit))

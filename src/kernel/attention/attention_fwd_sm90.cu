@@ -18,8 +18,9 @@ enum { MAX_LEVELS = 16, FAR = 1 << 30 };
 
 /* What a launch needs to know. Positions are key indices of the call: index = position - k_pos. */
 struct params {
-    CUtensorMap q, k, v, o;
-    float *lse; /* NULL: not wanted */
+    CUtensorMap q, k, o;
+    CUtensorMap v[MAX_LEVELS]; /* by depth: zero beyond its value columns; one without value levels */
+    float *lse;                /* NULL: not wanted */
     int64_t lse_batch, lse_head, lse_time;
     int32_t heads, group, q_time, k_time;
     int32_t row_tiles, units;     /* of work: row tiles of heads */
@@ -28,7 +29,7 @@ struct params {
     int32_t causal, delta, reach; /* level 1: row i sees keys from i + delta - reach + 1 */
     float scale;                  /* of level 1, times log2 e */
     /* Levels. Depth c, from 1, is the number of levels that cover a pair. */
-    int32_t levels, distance, scaled, varies, values;
+    int32_t levels, distance, scaled, varies, values, ragged; /* ragged: v comes by depths */
     struct {
         int32_t size, phase, base; /* block of row i starts at base + (i + phase) / size * size; or the distance */
         int32_t column, vcolumn;   /* past the level's last column of q and k, of v */
@@ -116,19 +117,19 @@ __device__ __forceinline__ uint32_t here(uint32_t address)
 }
 
 template <int D_, int BN_, int WGS_, int STAGES_, int LEVELS_> struct config {
-    static constexpr int D = D_, BN = BN_;                /* head dimension; keys of a tile */
-    static constexpr int WGS = WGS_;                      /* consumer warpgroups, 64 rows each */
-    static constexpr int STAGES = STAGES_;                /* of the ring */
-    static constexpr bool LEVELS = LEVELS_ != PLAIN;      /* depths differ */
-    static constexpr bool VALUES = LEVELS_ == 2;          /* also of the value columns */
-    static constexpr bool EXP_TURNS = LEVELS && D == 128; /* turns are for exponentials, not for products */
+    static constexpr int D = D_, BN = BN_;             /* head dimension; keys of a tile */
+    static constexpr int WGS = WGS_;                   /* consumer warpgroups, 64 rows each */
+    static constexpr int STAGES = STAGES_;             /* of the ring */
+    static constexpr bool LEVELS = LEVELS_ != PLAIN;   /* depths differ */
+    static constexpr bool VALUES = LEVELS_ == 2;       /* also of the value columns */
+    static constexpr bool AHEAD = D == 128 && !VALUES; /* exponentials of a tile under the values of the one before */
     static constexpr int PANELS = D / 64, BM = WGS * 64, THREADS = (WGS + 1) * 128;
     static constexpr int Q_PANEL = 64 * 128, Q_BYTES = WGS * PANELS * Q_PANEL; /* [warpgroup][panel][row], twice */
     static constexpr int KV_PANEL = BN * 128, KV_BYTES = PANELS * KV_PANEL;    /* [panel][key] */
     static constexpr int BARRIERS = 10 + 4 * STAGES;              /* Q's, of units of work, two units, the ring's */
     static constexpr int TAIL_BYTES = LEVELS ? WGS * Q_PANEL : 0; /* [warpgroup][row], 16 columns used */
     static constexpr int SMEM = 2 * Q_BYTES + 2 * STAGES * KV_BYTES + TAIL_BYTES + BARRIERS * 8 +
-                                (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 + MAX_LEVELS * 4 : 0) + 1024;
+                                (LEVELS ? D * 4 + WGS * MAX_LEVELS * 16 : 0) + 1024;
     static constexpr int REGISTERS = WGS == 2 ? 240 : 160, PRODUCER = WGS == 2 ? 24 : 32;
 };
 
@@ -138,7 +139,6 @@ template <class C> struct memory {
     int *units;
     float *ratio;
     cover *covers; /* [warpgroup][level] */
-    float *gains;  /* by depth, from 1; times the scale */
     __device__ __forceinline__ memory(unsigned char *raw)
     {
         const uint32_t at = sti_smem(raw), base = (at + 1023) & ~1023u;
@@ -150,7 +150,6 @@ template <class C> struct memory {
         units = (int *)(raw + (bars - at) + 64);
         ratio = (float *)(raw + (bars - at) + C::BARRIERS * 8);
         covers = (cover *)(ratio + C::D);
-        gains = (float *)(covers + C::WGS * MAX_LEVELS);
     }
     __device__ __forceinline__ uint32_t q_full(int s) const { return bars + 8 * s; }
     __device__ __forceinline__ uint32_t q_free(int s) const { return bars + 16 + 8 * s; }
@@ -189,7 +188,6 @@ template <class C, bool V> __device__ void produce(const params &p, const memory
 {
     const int lane = threadIdx.x & 31;
     const bool leader = lane == 0;
-    const CUtensorMap *const map = V ? &p.v : &p.k;
     ring<C::STAGES> r;
     ring<2> ru, rq;
     for (int unit = blockIdx.x, next = p.units;; unit = __shfl_sync(~0u, next, 0)) {
@@ -227,10 +225,16 @@ template <class C, bool V> __device__ void produce(const params &p, const memory
         }
         for (int n = range.hi - 1; n >= range.lo; n--) {
             int panels = C::PANELS;
+            const CUtensorMap *map = V ? &p.v[0] : &p.k;
             if (C::LEVELS) {
                 int all, some;
                 depths(c, max(n * C::BN, keys.lo), min(n * C::BN + C::BN, keys.hi), &all, &some);
-                panels = ((V ? p.level[some - 1].vcolumn : p.level[some - 1].column) + 63) / 64;
+                if (!V)
+                    panels = (p.level[some - 1].column + 63) / 64;
+                else if (C::VALUES) {
+                    panels = (p.level[some - 1].vcolumn + 63) / 64;
+                    if (p.ragged) map = &p.v[some - 1];
+                }
             }
             const uint32_t full = V ? m.v_full(r.stage) : m.k_full(r.stage);
             sti_mbar_wait(V ? m.v_free(r.stage) : m.k_free(r.stage), r.parity ^ 1);
@@ -247,7 +251,12 @@ template <class C, bool V> __device__ void produce(const params &p, const memory
 
 /* ---- consumers -------------------------------------------------------------------------------------------------- */
 
-constexpr float SLACK = 8;
+/* Weights are exp2(score - top), top being the maximum of some tile of the row that was seen, so that its sum is at
+ * least 1 and what underflows does not count. Later maxima are not looked for: bf16 and f32 hold weights up to 2^127.
+ * Only when a thread's sum over a tile reaches LIMIT (or is infinite) is the tile weighed again, from a raised top. A
+ * row has less than 2^23 tiles and 4 threads, so that its sum stays below 2^89, and O is finite with values up to 2^38.
+ * A looked-for maximum within SLACK of top leaves it where it is, and O unscaled. */
+constexpr float SLACK = 8, LIMIT = 0x1p64f;
 
 template <class C> struct consumer {
     static constexpr int NS = C::BN / 2, NO = C::D / 2; /* registers of S and of O */
@@ -258,10 +267,11 @@ template <class C> struct consumer {
     int wg, lane, row; /* row: of the thread's first fragment row, within the warpgroup */
     uint32_t q, slot;  /* the warpgroup's rows of Q; 16 columns of them with a part cleared */
     float o[NO], s[NS];
-    uint32_t a[C::BN / 4];           /* P */
-    float top[2], sum[2], shrink[2]; /* running maximum (log2 units) and sum; factor that O still needs */
-    span keys, safe;                 /* keys that some row sees; that every row sees */
-    int first;                       /* query row of the warpgroup */
+    uint32_t a[C::BN / 4]; /* P */
+    float top[2], sum[2];  /* of the thread's two rows: maximum of some tile, in log2 units; its share of the sum */
+    bool ready;            /* all rows of the warp have a top */
+    span keys, inner;      /* keys that some row sees; tiles that every row sees all of */
+    int first;             /* query row of the warpgroup */
     ring<C::STAGES> rk, rv;
     ring<2> ru, rq;
     uint32_t stored = 0; /* barrier of the Q whose memory a store still reads */
@@ -290,15 +300,12 @@ template <class C> struct consumer {
     {
         return C::LEVELS && p.varies ? p.scale * p.level[t.all - 1].gain : p.scale;
     }
-    /* The same, read anew: what is made from it is made after a turn has come, and not before. */
-    __device__ __forceinline__ float gain_now(const tile &t) const
-    {
-        return *(const volatile float *)(m.gains + t.all - 1);
-    }
     __device__ __forceinline__ int columns(int depth) const { return C::LEVELS ? p.level[depth - 1].column : C::D; }
-    __device__ __forceinline__ int value_columns(int depth) const
+    /* Groups of 16 columns that products of a depth have. V is zero beyond its columns, Q by last_step. */
+    __device__ __forceinline__ int score_steps(int depth) const { return (columns(depth) + 15) / 16; }
+    __device__ __forceinline__ int value_steps(int depth) const
     {
-        return C::VALUES ? p.level[depth - 1].vcolumn : C::D;
+        return C::VALUES ? (p.level[depth - 1].vcolumn + 15) / 16 : STEPS;
     }
     __device__ __forceinline__ void sync() const { sti_bar_sync(1 + C::WGS + wg, 128); }
     __device__ __forceinline__ void release(uint32_t bar) const
@@ -306,16 +313,9 @@ template <class C> struct consumer {
         __syncwarp();
         if (lane == 0) sti_mbar_arrive(bar);
     }
-    /* Warpgroups take turns at what is scarce: the tensor cores, or with levels at d = 128, whose products are short,
-     * the unit of the exponentials. Otherwise all are at it at once, and elsewhere at once. */
-    template <bool EXPONENTIALS> __device__ __forceinline__ void take_turn() const
-    {
-        if (EXPONENTIALS == C::EXP_TURNS) sti_bar_sync(1 + wg, 256);
-    }
-    template <bool EXPONENTIALS> __device__ __forceinline__ void pass_turn() const
-    {
-        if (EXPONENTIALS == C::EXP_TURNS) sti_bar_arrive(1 + (wg + 1) % C::WGS, 256);
-    }
+    /* Warpgroups take turns at the tensor cores: while one's products run, the others have their exponentials. */
+    __device__ __forceinline__ void take_turn() const { sti_bar_sync(1 + wg, 256); }
+    __device__ __forceinline__ void pass_turn() const { sti_bar_arrive(1 + (wg + 1) % C::WGS, 256); }
 
     /* f(N) for the constant N that n is, 1 .. STEPS: widths of products are constants. Plain kernels know one. */
     template <int N, class F> __device__ __forceinline__ void each(int n, F f)
@@ -381,7 +381,7 @@ template <class C> struct consumer {
     {
         if (!C::LEVELS) return scores_of<STEPS>(k, 0, add);
         const uint64_t last = last_step(depth);
-        each<1>((columns(depth) + 15) / 16, [&](auto n) { scores_of<decltype(n)::value>(k, last, add); });
+        each<1>(score_steps(depth), [&](auto n) { scores_of<decltype(n)::value>(k, last, add); });
     }
     /* S where a level does not cover, cleared. */
     __device__ __forceinline__ void clear_scores(int l, int n)
@@ -436,16 +436,14 @@ template <class C> struct consumer {
             most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], 2));
         }
     }
-    /* Masks S and brings `top` up to it, with `shrink` what O (and sum) must be multiplied by; true when that is not 1.
-     * `from`: the top, finite. */
-    __device__ __forceinline__ bool raise_top(const tile &t, float by, float (&from)[2])
+    /* Masks S and brings `top` up to its maxima; O, complete, and the sums follow. */
+    __device__ __forceinline__ void raise_top(const tile &t, float by)
     {
-        const int begin = t.n * C::BN;
-        if (begin + C::BN > safe.hi || begin < safe.lo) {
+        if (t.n < inner.lo || t.n >= inner.hi) {
             const span x = visible(p, first + row), y = visible(p, first + row + 8);
 #pragma unroll
             for (int i = 0; i < NS; i++) {
-                const int key = begin + i / 4 * 8 + lane % 4 * 2 + i % 2;
+                const int key = t.n * C::BN + i / 4 * 8 + lane % 4 * 2 + i % 2;
                 const span r = i & 2 ? y : x;
                 if (key < r.lo || key >= r.hi) s[i] = -INFINITY;
             }
@@ -455,83 +453,91 @@ template <class C> struct consumer {
         for (int i = 4; i < NS; i++) part[i % 4] = fmaxf(part[i % 4], s[i]);
 #pragma unroll
         for (int i = 0; i < 2; i++) most[i] = fmaxf(part[2 * i], part[2 * i + 1]) * by;
-        if (!C::EXP_TURNS) join_rows(most);
-        /* While no maximum of the warp grows by more than 2^8 the old one serves: P stays below 2^8 */
-        const bool grow = __any_sync(~0u, most[0] > top[0] + SLACK || most[1] > top[1] + SLACK);
-        if (C::EXP_TURNS && grow) join_rows(most);
+        if (!__any_sync(~0u, most[0] > top[0] + SLACK || most[1] > top[1] + SLACK)) return;
+        join_rows(most);
+        float shrink[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const float next = grow ? fmaxf(top[i], most[i]) : top[i];
-            from[i] = next == -INFINITY ? 0 : next; /* no key so far */
-            shrink[i] = exp2_fast(top[i] - from[i]);
+            const float next = fmaxf(top[i], most[i]);
+            shrink[i] = next == -INFINITY ? 1 : exp2_fast(top[i] - next);
+            sum[i] *= shrink[i];
             top[i] = next;
         }
-        return grow;
-    }
-    /* S becomes P = exp2(by S - from). */
-    __device__ __forceinline__ void weigh(float by, const float (&from)[2], bool grow)
-    {
-        float add[4] = { 0, 0, 0, 0 };
-#pragma unroll
-        for (int i = 0; i < NS; i++) {
-            s[i] = exp2_fast(fmaf(s[i], by, -from[i / 2 & 1]));
-            add[i % 4] += s[i];
-        }
-#pragma unroll
-        for (int i = 0; i < 2; i++) sum[i] = (grow ? sum[i] * shrink[i] : sum[i]) + (add[2 * i] + add[2 * i + 1]);
-    }
-    __device__ __forceinline__ void pack()
-    {
-#pragma unroll
-        for (int i = 0; i < C::BN / 16; i++) sti_wgmma_pack(a + 4 * i, s, i);
-    }
-    __device__ __forceinline__ void rescale()
-    {
-        __syncwarp(); /* a branch, not 64 predicated instructions */
+        ready = __all_sync(~0u, top[0] > -INFINITY && top[1] > -INFINITY);
 #pragma unroll
         for (int i = 0; i < NO; i++) o[i] *= shrink[i / 2 & 1];
+    }
+    /* P = exp2(by S - from) to `to`, and its sums. S stays. */
+    __device__ __forceinline__ void weigh(uint32_t (&to)[C::BN / 4], float by, const float (&from)[2],
+                                          float (&add)[2]) const
+    {
+        float part[4] = { 0, 0, 0, 0 };
+#pragma unroll
+        for (int i = 0; i < NS; i += 2) {
+            const float x = exp2_fast(fmaf(s[i], by, -from[i / 2 & 1]));
+            const float y = exp2_fast(fmaf(s[i + 1], by, -from[i / 2 & 1]));
+            part[i % 4] += x;
+            part[i % 4 + 1] += y;
+            to[i / 2] = sti_pack_bf16(x, y);
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++) add[i] = part[2 * i] + part[2 * i + 1];
+    }
+    /* The same for a tile of which nothing is known, to `a`, with the sums. O is complete. */
+    __device__ __forceinline__ void weigh_with_care(const tile &t)
+    {
+        const float by = gain(t);
+        raise_top(t, by);
+        const float from[2] = { top[0] == -INFINITY ? 0 : top[0],
+                                top[1] == -INFINITY ? 0 : top[1] }; /* no key so far */
+        float add[2];
+        weigh(a, by, from, add);
+        sum[0] += add[0];
+        sum[1] += add[1];
     }
 
     /* ---- values -------------------------------------------------------------------------------------------------- */
 
     /* O += P V over N groups of value columns. */
-    template <int N> __device__ __forceinline__ void issue_values(uint32_t v)
+    template <int N> __device__ __forceinline__ void issue_values(uint32_t (&w)[C::BN / 4], uint32_t v)
     {
         const uint64_t b = sti_wgmma_mn(here(v), C::KV_PANEL);
         sti_wgmma_pin(o);
-        pin(a);
+        pin(w);
         sti_wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < C::BN / 16; k++) sti_wgmma_rs<16 * N, 1>(o, a + 4 * k, sti_wgmma_at(b, 2048 * k), 1);
+        for (int k = 0; k < C::BN / 16; k++) sti_wgmma_rs<16 * N, 1>(o, w + 4 * k, sti_wgmma_at(b, 2048 * k), 1);
         sti_wgmma_commit();
     }
-    /* All value columns of a depth, complete on return. */
+    /* The value columns of tiles of a depth, complete on return. */
     __device__ __forceinline__ void values(uint32_t v, int depth)
     {
-        if constexpr (!C::VALUES) {
-            issue_values<STEPS>(v);
+        each<1>(value_steps(depth), [&](auto n) {
+            issue_values<decltype(n)::value>(a, v);
             sti_wgmma_wait<0>();
             sti_wgmma_pin(o);
             pin(a);
-        } else { /* any number of columns: panels of 64 on the side, and the wanted columns added */
-            const int end = value_columns(depth) - lane % 4 * 2;
+        });
+    }
+    /* The value columns of a depth where deeper ones are in memory: panels of 64 on the side, the wanted ones added. */
+    __device__ __forceinline__ void values_within(uint32_t v, int depth)
+    {
+        const int end = p.level[depth - 1].vcolumn - lane % 4 * 2;
 #pragma unroll
-            for (int half = 0; half < C::PANELS; half++) {
-                float x[32];
-                const uint64_t b = sti_wgmma_mn(here(v) + half * C::KV_PANEL, C::KV_PANEL);
-                pin(a);
-                sti_wgmma_fence();
+        for (int half = 0; half < C::PANELS; half++) {
+            float x[32];
+            const uint64_t b = sti_wgmma_mn(here(v) + half * C::KV_PANEL, C::KV_PANEL);
+            pin(a);
+            sti_wgmma_fence();
 #pragma unroll
-                for (int k = 0; k < C::BN / 16; k++)
-                    sti_wgmma_rs<64, 1>(x, a + 4 * k, sti_wgmma_at(b, 2048 * k), k > 0);
-                sti_wgmma_commit();
-                sti_wgmma_wait<0>();
-                sti_wgmma_pin(x);
-                pin(a);
+            for (int k = 0; k < C::BN / 16; k++) sti_wgmma_rs<64, 1>(x, a + 4 * k, sti_wgmma_at(b, 2048 * k), k > 0);
+            sti_wgmma_commit();
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(x);
+            pin(a);
 #pragma unroll
-                for (int i = 0; i < 32; i++)
-                    if (64 * half + i / 4 * 8 + i % 2 < end) o[32 * half + i] += x[i];
-            }
+            for (int i = 0; i < 32; i++)
+                if (64 * half + i / 4 * 8 + i % 2 < end) o[32 * half + i] += x[i];
         }
     }
     /* Values of a tile whose depth varies, one depth after the other. */
@@ -556,7 +562,7 @@ template <class C> struct consumer {
                 if (key + 1 < x.lo || key + 1 >= x.hi || (key + 1 >= y.lo && key + 1 < y.hi)) keep &= 0xffffu;
                 a[i] = whole[i] & keep;
             }
-            values(v, d);
+            values_within(v, d);
         }
     }
     __device__ __forceinline__ void finish_values(const tile &t)
@@ -595,59 +601,113 @@ template <class C> struct consumer {
 
     /* ---- tiles --------------------------------------------------------------------------------------------------- */
 
-    /* Tiles from u down to `lo` while their depth stays: scores over N groups of columns under way while tile t's
-     * values are, and both under the exponentials. */
-    template <int N> __device__ __forceinline__ void steady(tile &t, tile &u, int lo)
+    /* Scores of tile u under way while tile t's values, weighed by `in`, are; u's weights go to `out` under the values
+     * (AHEAD), or once both are complete and `out` may be `in`. True: the weights need care. Products have N groups of
+     * columns, or (0) as many as the depths say: then one branch holds both and the wait for them. */
+    template <int N>
+    __device__ __forceinline__ bool step(uint32_t (&in)[C::BN / 4], uint32_t (&out)[C::BN / 4], tile &t, tile &u,
+                                         uint64_t last)
     {
-        constexpr int G = C::VALUES ? N : STEPS;
-        const int depth = u.all;
-        const uint64_t last = C::LEVELS ? last_step(depth) : 0;
-        const int stop = C::LEVELS ? max(lo, depth_end(u)) : lo;
-        do {
-            sti_mbar_wait(m.k_full(rk.stage), rk.parity);
-            take_turn<false>();
+        const uint32_t k = m.k + rk.stage * C::KV_BYTES, v = m.v + rv.stage * C::KV_BYTES;
+        sti_mbar_wait(m.k_full(rk.stage), rk.parity);
+        if (N == 0) sti_mbar_wait(m.v_full(rv.stage), rv.parity);
+        take_turn();
+        if constexpr (N > 0) {
             sti_wgmma_pin(o);
-            pin(a);
-            issue_scores<N>(m.k + rk.stage * C::KV_BYTES, last, 0);
+            pin(in);
+            issue_scores<N>(k, last, 0);
             sti_mbar_wait(m.v_full(rv.stage), rv.parity);
-            issue_values<G>(m.v + rv.stage * C::KV_BYTES);
-            pass_turn<false>();
-            sti_wgmma_wait<1>();
-            sti_wgmma_pin(s);
-            release(m.k_free(rk.stage));
-            rk.step();
-            const float by = gain(u);
-            float from[2];
-            const bool grow = raise_top(u, by, from);
-            if (!C::EXP_TURNS) weigh(by, from, grow);
-            sti_wgmma_hold(C::EXP_TURNS ? shrink[0] + shrink[1] : sum[0] + sum[1]);
-            sti_wgmma_wait<0>();
+            issue_values<C::VALUES ? N : STEPS>(in, v);
+        } else {
+            each<1>(score_steps(u.all), [&](auto x) {
+                each<1>(value_steps(t.all), [&](auto y) {
+                    sti_wgmma_pin(o);
+                    pin(in);
+                    issue_scores<decltype(x)::value>(k, last, 0);
+                    issue_values<decltype(y)::value>(in, v);
+                    sti_wgmma_wait<0>();
+                    sti_wgmma_pin(s);
+                    sti_wgmma_pin(o);
+                    pin(in);
+                });
+            });
+        }
+        pass_turn();
+        sti_wgmma_wait<C::AHEAD>();
+        sti_wgmma_pin(s);
+        release(m.k_free(rk.stage));
+        rk.step();
+        if (!C::AHEAD) {
             sti_wgmma_pin(o);
-            pin(a);
+            pin(in);
             release(m.v_free(rv.stage));
             rv.step();
-            if (grow) rescale();
-            if (C::EXP_TURNS) {
-                take_turn<true>();
-                weigh(gain_now(u), from, grow);
-                sti_wgmma_hold(sum[0] + sum[1]);
-                pass_turn<true>();
+        }
+        float add[2];
+        weigh(out, gain(u), top, add);
+        const bool careful = __any_sync(~0u, !ready || u.n < inner.lo || u.n >= inner.hi || !(add[0] + add[1] < LIMIT));
+        if (C::AHEAD) {
+            sti_wgmma_hold(careful ? -1 : 0);
+            sti_wgmma_wait<0>();
+            sti_wgmma_pin(o);
+            pin(in);
+            release(m.v_free(rv.stage));
+            rv.step();
+        }
+        t = u;
+        u.n--;
+        if (careful) return true;
+        sum[0] += add[0];
+        sum[1] += add[1];
+        return false;
+    }
+    /* Tiles from u down to `lo` while their depth stays. The inner loops hold nothing that rarely runs: instructions
+     * are fetched in order. All warps of a group stay in the same half of the first one, as products must. */
+    template <int N> __device__ __forceinline__ void steady(tile &t, tile &u, int lo)
+    {
+        const uint64_t last = C::LEVELS ? last_step(u.all) : 0;
+        const int stop = C::LEVELS ? max(lo, depth_end(u)) : lo;
+        bool careful = true;
+        if constexpr (C::AHEAD) {
+            uint32_t b[C::BN / 4];
+            for (bool odd = false; careful && u.n >= stop;) { /* odd: b holds t's weights */
+                for (;;) {
+                    if (!odd) {
+                        odd = true;
+                        careful = step<N>(a, b, t, u, last);
+                        if (careful || u.n < stop) break;
+                    }
+                    odd = false;
+                    careful = step<N>(b, a, t, u, last);
+                    if (careful || u.n < stop) break;
+                }
+                if (careful) weigh_with_care(t);
+                if (odd) {
+#pragma unroll
+                    for (int i = 0; i < C::BN / 4; i++) {
+                        const uint32_t x = careful ? a[i] : b[i];
+                        a[i] = b[i] = x;
+                    }
+                }
             }
-            pack();
-            t = u;
-            u.n--;
-        } while (u.n >= stop);
+        } else
+            while (careful && u.n >= stop) {
+                do careful = step<N>(a, a, t, u, last);
+                while (!careful && u.n >= stop);
+                if (careful) weigh_with_care(t);
+            }
         if (C::LEVELS) u = classify(u.n);
     }
-    /* Which steady loop takes tile u behind tile t, 0: none. With value levels it wants as many whole groups of them.
-     */
-    __device__ __forceinline__ int steady_steps(const tile &t, const tile &u) const
+    /* One tile, of another width than the one before. */
+    __device__ __forceinline__ void cross(tile &t, tile &u)
     {
-        if (!C::LEVELS) return STEPS;
-        if (u.all != u.some) return 0;
-        const int n = (columns(u.all) + 15) / 16;
-        if (!C::VALUES) return n;
-        return t.all == t.some && value_columns(t.all) == 16 * n && value_columns(u.all) == 16 * n ? n : 0;
+        if (step<0>(a, a, t, u, last_step(u.all))) weigh_with_care(t);
+        u = classify(u.n);
+    }
+    /* Whether tile u's scores and tile t's values go together. */
+    __device__ __forceinline__ bool together(const tile &t, const tile &u) const
+    {
+        return !C::LEVELS || (u.all == u.some && (!C::VALUES || t.all == t.some));
     }
 
     /* Level l of Q times scale_l / scale_1. */
@@ -701,42 +761,45 @@ template <class C> __device__ __forceinline__ void consumer<C>::run()
         const int last = min(first + 64, max(p.q_time, first + 1)) - 1;
         const span x = visible(p, first), y = visible(p, last);
         keys = { x.lo, y.hi };
-        safe = { y.lo, x.hi };
+        inner = { (y.lo + C::BN - 1) / C::BN, x.hi / C::BN };
         if (C::LEVELS) {
-            if (lane < MAX_LEVELS) m.covers[wg * MAX_LEVELS + lane] = cover_rows(p, lane, first, last);
+            int from = first, to = last;
+            if (C::VALUES && p.ragged) { /* a tile has one depth where it has for the whole block */
+                from = block;
+                to = min(block + C::BM, p.q_time) - 1;
+                keys = { visible(p, from).lo, visible(p, to).hi };
+            }
+            if (lane < MAX_LEVELS) m.covers[wg * MAX_LEVELS + lane] = cover_rows(p, lane, from, to);
             __syncwarp();
         }
 #pragma unroll
         for (int i = 0; i < NO; i++) o[i] = 0;
         top[0] = top[1] = -INFINITY;
         sum[0] = sum[1] = 0;
+        ready = false;
 
         q = m.q + rq.stage * C::Q_BYTES + wg * C::PANELS * C::Q_PANEL;
         sti_mbar_wait(m.q_full(rq.stage), rq.parity);
         if (C::LEVELS && p.scaled) scale_q();
         tile t = {}, u = classify(range.hi - 1);
         for (bool pending = false;; pending = true) { /* t's values are to come, u is next */
-            const int steps = pending && u.n >= range.lo ? steady_steps(t, u) : 0;
-            if (steps > 0) {
-                each<1>(steps, [&](auto n) { steady<decltype(n)::value>(t, u, range.lo); });
+            if (pending && u.n >= range.lo && together(t, u)) {
+                const int n = score_steps(u.all);
+                if (C::VALUES && (value_steps(t.all) != n || value_steps(u.all) != n))
+                    cross(t, u);
+                else
+                    each<1>(n, [&](auto x) { steady<decltype(x)::value>(t, u, range.lo); });
                 continue;
             }
             if (pending) finish_values(t); /* one product after the other */
             if (u.n < range.lo) break;
-            take_turn<false>();
-            pass_turn<false>();
+            take_turn();
+            pass_turn();
 #pragma unroll
             for (int i = 0; i < NS; i++) s[i] = 0; /* whose registers were free for the values */
             begin_scores(u);
             finish_store();
-            const float by = gain(u);
-            float from[2];
-            const bool grow = raise_top(u, by, from);
-            if (grow) rescale();
-            take_turn<true>();
-            weigh(by, from, grow);
-            pack();
-            pass_turn<true>();
+            weigh_with_care(u);
             t = u;
             u = classify(u.n - 1);
         }
@@ -787,7 +850,7 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
     if (threadIdx.x == 0) {
         sti_tma_prefetch(&p.q);
         sti_tma_prefetch(&p.k);
-        sti_tma_prefetch(&p.v);
+        sti_tma_prefetch(&p.v[0]);
         sti_tma_prefetch(&p.o);
         for (int s = 0; s < 2; s++) {
             sti_mbar_init(m.q_full(s), 1);
@@ -808,7 +871,6 @@ template <class C> __global__ void __launch_bounds__(C::THREADS, 1) forward(cons
         while (p.level[l].column <= (int)threadIdx.x) l++;
         m.ratio[threadIdx.x] = p.level[l].ratio;
     }
-    if (C::EXP_TURNS && (int)threadIdx.x < p.levels) m.gains[threadIdx.x] = p.scale * p.level[threadIdx.x].gain;
     __syncthreads();
     if (threadIdx.x < 128) {
         sti_registers_shrink<C::PRODUCER>();
@@ -834,15 +896,17 @@ template <class C> cudaError_t launch(params *p, const sti_attention_call *c, in
         const sti_attention_array *from;
         const int64_t *size;
         int rows;
-    } maps[4] = { { &p->q, &c->q, q_size, 64 },
-                  { &p->k, &c->k, k_size, C::BN },
-                  { &p->v, &c->v, k_size, C::BN },
-                  { &p->o, &c->o, q_size, 64 } };
-    for (int i = 0; i < 4; i++) {
+    } maps[3] = { { &p->q, &c->q, q_size, 64 }, { &p->k, &c->k, k_size, C::BN }, { &p->o, &c->o, q_size, 64 } };
+    for (int i = 0; i < 3; i++) {
         const sti_attention_array *x = maps[i].from;
         const int64_t stride[3] = { x->batch, x->head, x->time };
         if (!sti_tma_map(maps[i].map, x->data, 2, maps[i].size, stride, maps[i].rows, 64, true))
             return cudaErrorInvalidValue;
+    }
+    for (int l = 0; l < (p->ragged ? p->levels : 1); l++) {
+        const int64_t size[4] = { k_size[0], k_size[1], k_size[2], p->ragged ? p->level[l].vcolumn : C::D };
+        const int64_t stride[3] = { c->v.batch, c->v.head, c->v.time };
+        if (!sti_tma_map(&p->v[l], c->v.data, 2, size, stride, C::BN, 64, true)) return cudaErrorInvalidValue;
     }
     p->row_tiles = (p->q_time + C::BM - 1) / C::BM;
     p->total_heads = (int)(c->batch * heads);
@@ -884,7 +948,7 @@ int describe(const sti_attention_shape *shape, const sti_attention_call *c, para
     p->distance = !part->blocks;
     p->scale = (float)(part->level[0].scale * part->gain[1] * 1.4426950408889634);
     int32_t column = 0, vcolumn = 0;
-    p->scaled = p->varies = p->values = 0;
+    p->scaled = p->varies = p->values = p->ragged = 0;
     for (int l = 0; l < part->levels; l++) {
         const sti_attention_level *from = &part->level[l];
         column += from->rank;
@@ -896,6 +960,7 @@ int describe(const sti_attention_shape *shape, const sti_attention_call *c, para
         p->scaled |= p->level[l].ratio != 1;
         p->varies |= p->level[l].gain != 1;
         p->values |= l > 0 && from->vrank > 0;
+        p->ragged |= vcolumn % 16 != 0;
         const int64_t size = STI_MAX(STI_MIN(from->reach, (int64_t)FAR), (int64_t)1);
         p->level[l].size = (int32_t)size;
         p->level[l].phase = (int32_t)(c->q_pos % size);
@@ -943,10 +1008,11 @@ void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_s
         run = kind == PLAIN  ? launch<config<128, 128, 2, 2, PLAIN>>
               : kind == KEYS ? launch<config<128, 128, 2, 2, KEYS>>
                              : launch<config<128, 128, 2, 2, VALUES>>;
-    else
+    else /* ragged: tiles have one depth for a whole block, so its rows should not straddle blocks of levels */
         run = kind == PLAIN  ? launch<config<64, 128, 3, 2, PLAIN>>
               : kind == KEYS ? launch<config<64, 128, 3, 2, KEYS>>
-                             : launch<config<64, 64, 3, 4, VALUES>>;
+              : p.ragged     ? launch<config<64, 128, 2, 2, VALUES>>
+                             : launch<config<64, 128, 3, 2, VALUES>>;
     const cudaError_t e = run(&p, c, cuda->sms, cuda->stream);
     if (e != cudaSuccess) sti_cuda_note(cuda, e, "attention forward (sm90)");
 }
