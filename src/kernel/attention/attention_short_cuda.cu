@@ -2,11 +2,14 @@
  * their softmax and all gradients in one block, which reads each array once.
  *
  * Rows lie in shared memory as f32, four numbers apart from the next one's banks. Warp w owns rows 8 w ... of
- * everything it computes, a half of it four of them, so that rows x rows      S[i][j] = sum over k of a[i][k] b[j][k]
- * a lane: four rows, columns 16 apart X x rows         C[i][c] = sum over j of X[i][j] b[j][c]   a lane: four rows,
- * four columns X^T x rows       C[j][c] = sum over i of X[i][j] b[i][c]   the same Where C is narrow the 16 lanes of a
- * half share the sum too, and shuffles add the shares. Under a causal mask each loop ends, or begins, at the warp's own
- * rows. Sums are f32, in one order. */
+ * everything it computes, half a warp four of them:
+ *
+ *     rows_by_rows   S[i][j] = sum over k of a[i][k] b[j][k]   a lane has four rows, columns 16 apart
+ *     x_by_rows      C[i][c] = sum over j of X[i][j] b[j][c]   four rows, four columns
+ *     xt_by_rows     C[j][c] = sum over i of X[i][j] b[i][c]   the same
+ *
+ * Where C is narrow the 16 lanes of a half share the sum too, and shuffles add the shares. Under a causal mask each
+ * loop ends, or begins, at the warp's own rows. Sums are f32, in one order. */
 #include "backend/cuda/cuda.cuh"
 #include "kernel/attention/attention_cuda.h"
 

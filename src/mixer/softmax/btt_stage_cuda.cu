@@ -2,12 +2,18 @@
  * what lies between the cores in shared memory.
  *
  * A block takes a group of heads and walks over tiles of rows. Every product is of one thread, whose weights are its
- * own: A = (c, j), j = (h, b, s):   z[c][j] = sum over d of x[c][d] R[c][d][j] dz[c][j] = sum over a of dy[h][a][b]
- * L[h, b][a][c, s],  dR[c][d][j] += x[c][d] dz[c][j] B = (h, a, b):               y[h][a][b] = sum over (c, s) of z[h,
- * b][c, s] L[h, b][a][c, s],  dL += dy z C = (c, d), a share of j:    dx[c][d] = sum over j of dz[c][j] R[c][d][j],
- * shares added by shuffles M is the most weights of a product (the rest are zeros), P = M + 4 the distance of vectors
- * of M in shared memory: eight neighbours then lie in different banks. Gradients of the weights leave as one part for
- * each block, added in order. */
+ * own. A thread has up to three places:
+ *
+ *     A   (c, j), j = (h, b, s)   z[c][j] = sum over d of x[c][d] R[c][d][j]
+ *                                 dz[c][j] = sum over a of dy[h][a][b] L[h, b][a][c, s]
+ *                                 dR[c][d][j] += x[c][d] dz[c][j]
+ *     B   (h, a, b)               y[h][a][b] = sum over (c, s) of z[h, b][c, s] L[h, b][a][c, s]
+ *                                 dL[h, b][a][c, s] += dy[h][a][b] z[h, b][c, s]
+ *     C   (c, d), a share of j    dx[c][d] = sum over j of dz[c][j] R[c][d][j]; shuffles add the shares
+ *
+ * M is the most weights of a product (the rest are zeros), P = M + 4 the distance of vectors of M in shared memory:
+ * eight neighbours then lie in different banks. Gradients of the weights leave as one part for each block, added in
+ * order. */
 #include "mixer/softmax/btt_stage_cuda.h"
 
 #include "backend/cuda/stream.cuh"
