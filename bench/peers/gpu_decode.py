@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """One step of decoding on the GPU: attention_cuda_bench decode beside PyTorch's scaled_dot_product_attention with one query,
 same shapes and bytes, same run. The backend is named: cuDNN, and flash where cuDNN refuses. Times are of CUDA graphs of
-20 calls on both sides; ratios above 1: Strata is faster."""
+20 calls on both sides, `plain` of 20 calls of ours without a graph; ratios above 1: Strata is faster."""
 
 import argparse
 import os
 import re
 import subprocess
+import warnings
 
 try:
     import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LINE = re.compile(r"decode (\w+) spec '(.*)' batch (\d+) heads (\d+) kv_heads (\d+) d (\d+) context (\d+) us (\S+) "
-                  r"GB/s (\S+) of_copy (\S+)")
+                  r"GB/s (\S+) of_copy (\S+) plain (\S+)")
 
 
 def torch_step(dtype, batch, heads, kv_heads, d, context, backend):
@@ -54,10 +55,11 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--bench", default=os.path.join(ROOT, "build/cuda/attention_cuda_bench"), help="the program")
     args = p.parse_args()
+    warnings.filterwarnings("ignore")  # why a backend refuses
     out = subprocess.run([args.bench, "decode"], stdout=subprocess.PIPE, text=True, check=True).stdout
     print(f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, {torch.cuda.get_device_name()}")
     print(out.splitlines()[0])
-    print(f"{'spec':52s} {'B':>3s} {'heads':>6s} {'d':>3s} {'context':>7s} {'us':>8s} {'GB/s':>6s} {'copy':>5s} "
+    print(f"{'spec':52s} {'B':>3s} {'heads':>6s} {'d':>3s} {'context':>7s} {'us':>8s} {'plain':>8s} {'GB/s':>6s} {'copy':>5s} "
           f"{'cudnn':>8s} {'x':>5s} {'flash':>8s} {'x':>5s}")
     seen = {}
     for line in out.splitlines():
@@ -74,7 +76,7 @@ def main():
                          (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION)]
             torch.cuda.empty_cache()
         cells = "".join(f" {t:8.1f} {t / us:5.2f}" if t else f" {'-':>8s} {'-':>5s}" for t in seen[key])
-        print(f"{spec:52s} {b:3d} {h:3d}/{g:<2d} {d:3d} {n:7d} {us:8.1f} {float(m[9]):6.0f} {100 * float(m[10]):4.0f}%"
+        print(f"{spec:52s} {b:3d} {h:3d}/{g:<2d} {d:3d} {n:7d} {us:8.1f} {float(m[11]):8.1f} {float(m[9]):6.0f} {100 * float(m[10]):4.0f}%"
               f"{cells}", flush=True)
 
 

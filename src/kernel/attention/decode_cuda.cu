@@ -29,7 +29,7 @@ enum {
     TILE = STI_CACHE_BLOCK,
     ROWS = 16,    /* heads of a block of threads */
     WARPS = 4,    /* that compute */
-    STAGES = 8,   /* at most */
+    STAGES = 16,  /* at most */
     ANY_HEADS = 4 /* heads that attend_any takes at once, or 1 */
 };
 
@@ -51,16 +51,15 @@ __host__ __device__ constexpr int up16(int n)
     return (n + 15) / 16 * 16;
 }
 
-/* Shared memory: stages of (keys, then values) rows of TILE positions, 128 bytes each; queries in two parts, rows of
- * `pitch` elements; the new token. */
+/* Shared memory: a ring of stages, each (keys, then values) rows of TILE positions, 128 bytes each, as many as the
+ * depth needs; queries in two parts, rows of `pitch` elements; the new token. */
 struct tensor_plan {
-    int32_t keys, stage, pitch, queries, fresh, bytes; /* rows of keys; bytes of a stage; elements; offsets; in all */
-    int32_t gaps;                                      /* 1: a depth ends inside a step of 16 columns */
+    int32_t ring, keys, pitch, queries, fresh, bytes; /* bytes; columns of keys; elements; offsets; bytes in all */
 };
 
 struct job {
     softmax s;
-    int32_t part, splits, turns, d_v, alibi, stages;
+    int32_t part, splits, group, turns, d_v, alibi;
     int64_t heads, kv_heads;
     tensor_plan m;
     size_t arrived; /* counters of a cache, 0 between steps: one for each key head and turn */
@@ -128,13 +127,12 @@ __device__ __forceinline__ stretch stretch_of(const job &w, int heads)
     const softmax &s = w.s;
     const int lane = (int)threadIdx.x % 32, turn = w.turns == 1 ? 0 : (int)blockIdx.y % w.turns;
     const level &l = s.l[min(lane, s.levels - 1)];
-    const int64_t group = w.heads / w.kv_heads;
     stretch x;
     x.b = blockIdx.z;
     x.g = w.turns == 1 ? blockIdx.y : blockIdx.y / w.turns;
     x.t = w.pos[x.b];
-    x.h0 = x.g * group + turn * heads;
-    x.heads = (int)min((int64_t)heads, group - turn * heads);
+    x.h0 = x.g * w.group + turn * heads;
+    x.heads = min(heads, w.group - turn * heads);
     x.cache = w.cache + (size_t)x.b * w.stride;
     x.lo = first_key(s, min(lane, s.levels - 1), x.t);
     /* Stretches have equally many bytes: `before` is what lies before this lane's level, in tiles times columns. Every
@@ -188,7 +186,7 @@ __device__ __forceinline__ void put_output(const job &w, const stretch &x, int h
     *o = sti_put<T>(w.part > 0 ? y + sti_sum_t<T>(sti_get(*o)) : y); /* softmaxes add up */
 }
 
-template <typename S> __device__ __forceinline__ sti_vec<S, 4> load_shared_by_blocks(const S *p)
+template <typename S> __device__ __forceinline__ sti_vec<S, 4> load_results(const S *p)
 {
     union {
         sti_vec<S, 4> v;
@@ -198,9 +196,10 @@ template <typename S> __device__ __forceinline__ sti_vec<S, 4> load_shared_by_bl
     return x.v;
 }
 
-/* Whoever comes last of the stretches joins them all, in their order. By the first `threads` threads, four warps, after
- * their stretch's results are written; `room`: 128 numbers for each warp. The counter is then as it was: 0. */
-template <typename T, int DEPTH> __device__ void join(const job &w, const stretch &x, sti_sum_t<T> *room)
+/* Whoever comes last of the stretches joins them all, in their order. By the first JOINERS warps, after they have
+ * written the results of their stretch; `room`: 128 numbers for each warp; BATCH loads of a thread are under way at
+ * once. The counter is then as it was: 0. */
+template <typename T, int BATCH> __device__ void join(const job &w, const stretch &x, sti_sum_t<T> *room)
 {
     typedef sti_sum_t<T> S;
     enum { JOINERS = 4 };
@@ -208,51 +207,47 @@ template <typename T, int DEPTH> __device__ void join(const job &w, const stretc
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     sti_bar_sync(1, 32 * JOINERS);
     if (threadIdx.x == 0) {
-        unsigned *const arrived = (unsigned *)(x.cache + w.arrived) + blockIdx.y;
-        __threadfence();
-        last = atomicInc(arrived, (unsigned)w.splits - 1) == (unsigned)w.splits - 1;
-        __threadfence();
+        unsigned before;
+        asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                     : "=r"(before)
+                     : "l"((unsigned *)(x.cache + w.arrived) + blockIdx.y), "r"(w.splits - 1)
+                     : "memory");
+        last = before == (unsigned)w.splits - 1;
     }
     sti_bar_sync(1, 32 * JOINERS);
     if (!last) return;
-    const int64_t width = result_width(w.d_v);
+    const int width = (int)result_width(w.d_v);
     const int share = x.heads == 1 ? 4 : x.heads == 2 ? 2 : 1; /* warps of a head */
     for (int h = warp / share; h < x.heads; h += JOINERS / share) {
         const S *const from = result<S>(w, x, h, 0);
-        for (int c0 = 0; c0 < w.d_v; c0 += 128) {
-            const int c = c0 + 4 * lane;
-            const bool in = c < w.d_v;
-            sti_vec<S, 4> ahead[DEPTH];
-            S weight[DEPTH], y[4] = {}, top = S(NOTHING), sum = S(0);
+        for (int c = 4 * lane; c < (w.d_v + 127) / 128 * 128; c += 128) {
+            S y[4] = {}, top = S(NOTHING), sum = S(0);
+            for (int n0 = 0; n0 < w.splits; n0 += 32) { /* lane i: weight of stretch n0 + i */
+                const bool is = n0 + lane < w.splits;
+                S t = is ? __ldcg(from + (n0 + lane) * width) : S(NOTHING), f = S(0);
+                const S u = is ? __ldcg(from + (n0 + lane) * width + 1) : S(0);
+                for (int n = warp % share; n < 32; n += BATCH * share) {
+                    sti_vec<S, 4> v[BATCH];
 #pragma unroll
-            for (int i = 0; i < DEPTH; i++) { /* under way before their weights are known */
-                const int n = warp % share + i * share;
-                weight[i] = n < w.splits ? __ldcg(from + n * width) : S(NOTHING);
-                if (in && n < w.splits)
-                    ahead[i] = load_shared_by_blocks(from + n * width + RESULT + c);
-                else
-                    for (int e = 0; e < 4; e++) ahead[i].x[e] = S(0);
-            }
-            for (int n = lane; n < w.splits; n += 32) {
-                const S t = __ldcg(from + n * width), best = max(top, t);
-                sum = sum * power(top - best) + __ldcg(from + n * width + 1) * power(t - best);
-                top = best;
-            }
-            const S best = sti_warp_max(top);
-            sum = sti_warp_sum(sum * power(top - best));
+                    for (int i = 0; i < BATCH; i++) {
+                        const bool in = n + i * share < 32 && n0 + n + i * share < w.splits && c < w.d_v;
+                        v[i] = in ? load_results(from + (n0 + n + i * share) * width + RESULT + c) : sti_vec<S, 4>{};
+                    }
+                    if (n < share) {
+                        const S best = max(top, sti_warp_max(t)), keep = power(top - best);
+                        f = power(t - best);
+                        sum = sum * keep + sti_warp_sum(u * f);
 #pragma unroll
-            for (int i = 0; i < DEPTH; i++) {
-                const S f = power(weight[i] - best);
+                        for (int e = 0; e < 4; e++) y[e] *= keep;
+                        top = best;
+                    }
 #pragma unroll
-                for (int e = 0; e < 4; e++) y[e] += f * ahead[i].x[e];
-            }
-#pragma unroll 4
-            for (int n = warp % share + DEPTH * share; n < w.splits; n += share) {
-                if (!in) break;
-                const S f = power(__ldcg(from + n * width) - best);
-                const sti_vec<S, 4> v = load_shared_by_blocks(from + n * width + RESULT + c);
+                    for (int i = 0; i < BATCH; i++) {
+                        const S g = __shfl_sync(~0u, f, (n + i * share) % 32);
 #pragma unroll
-                for (int e = 0; e < 4; e++) y[e] += f * v.x[e];
+                        for (int e = 0; e < 4; e++) y[e] += g * v[i].x[e];
+                    }
+                }
             }
             if (share > 1) {
                 for (int e = 0; e < 4; e++) room[warp * 128 + 4 * lane + e] = y[e];
@@ -350,20 +345,34 @@ __device__ __forceinline__ void clear_rows(char *rows, int from, int to, int p, 
         for (int i = p; i < min(end, p + 16); i++) *in_tile(rows, row, i) = sti_put<sti_bf16>(0.0f);
 }
 
-/* Rows between the columns of a depth and whole steps of 16 become zero in every stage: nothing is copied there before
- * that depth is left. All threads. */
-__device__ __forceinline__ void clear_gaps(const job &w, char *stages)
+/* Stages of a depth: whole steps of 16 columns. */
+struct ring {
+    int columns, vcolumns, values, stage, count; /* of keys, of values; offset of values; bytes; stages */
+};
+
+__device__ __forceinline__ ring ring_of(const job &w, int depth)
 {
-    for (int i = 0; i < w.s.levels; i++) {
-        const level &l = w.s.l[i];
-        const int ends[2] = { l.at + l.rank, i < w.s.vlevels ? l.vat + l.vrank : 0 };
-        for (int v = 0; v < 2; v++) {
-            const int rows = up16(ends[v]) - ends[v];
-            for (int n = threadIdx.x; n < rows * 8 * w.stages; n += blockDim.x)
-                *(uint4 *)(stages + n / (rows * 8) * w.m.stage + ((v ? w.m.keys : 0) + ends[v]) * TILE * 2 +
-                           n % (rows * 8) * 16) = make_uint4(0, 0, 0, 0);
-        }
+    const level &l = w.s.l[depth - 1], &v = w.s.l[min(depth, w.s.vlevels) - 1];
+    ring r;
+    r.columns = l.at + l.rank;
+    r.vcolumns = v.vat + v.vrank;
+    r.values = up16(r.columns) * TILE * 2;
+    r.stage = r.values + up16(r.vcolumns) * TILE * 2;
+    r.count = min((int)STAGES, w.m.ring / r.stage);
+    return r;
+}
+
+/* What copies leave out of whole steps becomes zero in every stage. A warp, before it copies. */
+__device__ __forceinline__ void clear_gaps(const ring &r, char *raw)
+{
+    const int keys = up16(r.columns) - r.columns, rows = keys + up16(r.vcolumns) - r.vcolumns;
+    if (rows == 0) return;
+    for (int n = threadIdx.x % 32; n < rows * 8 * r.count; n += 32) {
+        const int row = n / 8 % rows,
+                  at = row < keys ? (r.columns + row) * TILE * 2 : r.values + (r.vcolumns + row - keys) * TILE * 2;
+        *(uint4 *)(raw + n / 8 / rows * r.stage + at + n % 8 * 16) = make_uint4(0, 0, 0, 0);
     }
+    sti_fence_async();
 }
 
 /* HEADS: 8 or 16. Scores are (position, head), outputs (column, head). */
@@ -382,11 +391,6 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tiles = (int)(x.to - x.from);
     const bool newest = tiles > 0 && x.to * TILE > x.t; /* this stretch has the new token */
     sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const fresh = (sti_bf16 *)(raw + m.fresh);
-    if (m.gaps) {
-        clear_gaps(w, raw);
-        sti_fence_async();
-        __syncthreads();
-    }
     if (warp == WARPS) { /* lane i copies level i */
         const level &l = s.l[min(lane, s.levels - 1)];
         const int64_t ahead = x.lo / TILE - x.from;
@@ -395,40 +399,51 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             begin[lane] = mine;
             skip[lane] = ahead >= 0 ? (int)(x.lo % TILE) : 0;
         }
-        if (lane == 0) {
-            for (int i = 0; i < w.stages; i++) {
-                sti_mbar_init(sti_smem(&full[i]), 1);
-                sti_mbar_init(sti_smem(&empty[i]), WARPS);
-            }
+        if (lane < STAGES) {
+            sti_mbar_init(sti_smem(&full[lane]), 1);
+            sti_mbar_init(sti_smem(&empty[lane]), WARPS);
             sti_mbar_init_fence();
         }
         __syncwarp();
-        const int64_t slots = l.slots / TILE, vslots = l.vslots / TILE, tile = x.from + mine;
+        sti_bar_arrive(2, 32 * WARPS + 32);
+        const int64_t slots = l.slots / TILE, vslots = l.vslots / TILE;
         const uint32_t bytes = (uint32_t)l.rank * TILE * 2, vbytes = (uint32_t)l.vrank * TILE * 2;
-        int64_t slot = slot_of(tile, slots), vslot = vbytes ? slot_of(tile, vslots) : 0;
+        int64_t slot = slot_of(x.from + mine, slots), vslot = vbytes ? slot_of(x.from + mine, vslots) : 0;
         const char *const keys = x.cache + l.keys + x.g * slots * bytes;
         const char *const values = x.cache + l.values + x.g * vslots * vbytes;
-        uint32_t to = sti_smem(raw) + l.at * TILE * 2, vto = sti_smem(raw) + (m.keys + l.vat) * TILE * 2;
-        const uint32_t full_at = sti_smem(full), empty_at = sti_smem(empty);
+        uint32_t turn = 0; /* bit i: phase that empty[i] completes next */
         wait_for_earlier_kernels();
-        for (int n = 0, at = 0, turn = 0; n < tiles; n++) {
-            if (n == w.stages) __syncthreads(); /* what needs no other thread is under way */
-            if (turn > 0) sti_mbar_wait(empty_at + 8 * at, (uint32_t)(turn & 1) ^ 1);
-            const uint32_t all = __reduce_add_sync(~0u, n >= mine ? bytes + vbytes : 0);
-            if (lane == 0) sti_mbar_expect(full_at + 8 * at, all);
+        for (int n = 0; n < tiles;) { /* tiles of one depth */
+            const int end = (int)__reduce_min_sync(~0u, (unsigned)(mine > n ? mine : tiles));
+            const ring r = ring_of(w, __popc(__ballot_sync(~0u, mine <= n)));
+            const uint32_t all = __reduce_add_sync(~0u, mine <= n ? bytes + vbytes : 0);
+            const uint32_t to = sti_smem(raw) + l.at * TILE * 2, vto = sti_smem(raw) + r.values + l.vat * TILE * 2;
+            int used = 0;
+            clear_gaps(r, raw);
             __syncwarp();
-            if (n >= mine) {
-                bulk_load(to + at * m.stage, keys + slot * bytes, bytes, full_at + 8 * at);
-                if (vbytes) bulk_load(vto + at * m.stage, values + vslot * vbytes, vbytes, full_at + 8 * at);
-                if (++slot == slots) slot = 0;
-                if (++vslot == vslots) vslot = 0;
+            for (int at = 0; n < end; n++) {
+                const uint32_t bar = sti_smem(&full[at]);
+                if (used == r.count) {
+                    sti_mbar_wait(sti_smem(&empty[at]), turn >> at & 1);
+                    turn ^= 1u << at;
+                } else {
+                    used++;
+                }
+                if (lane == 0) sti_mbar_expect(bar, all);
+                __syncwarp();
+                if (n >= mine) {
+                    bulk_load(to + at * r.stage, keys + slot * bytes, bytes, bar);
+                    if (vbytes) bulk_load(vto + at * r.stage, values + vslot * vbytes, vbytes, bar);
+                    if (++slot == slots) slot = 0;
+                    if (++vslot == vslots) vslot = 0;
+                }
+                if (++at == r.count) at = 0;
             }
-            if (++at == w.stages) {
-                at = 0;
-                turn++;
+            for (int at = 0; at < used && n < tiles; at++) { /* the next depth has other stages */
+                sti_mbar_wait(sti_smem(&empty[at]), turn >> at & 1);
+                turn ^= 1u << at;
             }
         }
-        if (tiles <= w.stages) __syncthreads();
         return; /* its copies have landed before the others are through */
     }
     wait_for_earlier_kernels();
@@ -450,7 +465,7 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
         for (int c = threadIdx.x; c < s.d_qk; c += 32 * WARPS) fresh[c] = k[c];
         for (int c = threadIdx.x; c < w.d_v; c += 32 * WARPS) fresh[s.d_qk + c] = v[c];
     }
-    __syncthreads();
+    sti_bar_sync(2, 32 * WARPS + 32);
     if (newest && x.h0 * w.kv_heads == x.g * w.heads) write_token(w, x, fresh, fresh + s.d_qk, 32 * WARPS);
 
     float o[DV / 16][N][4], top[N][2], sum[N][2] = {}, slope[N][2];
@@ -464,13 +479,13 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
     /* rows of ldmatrix: queries (head, column), keys (column, position) transposed, values (column, position) */
     const uint32_t query = sti_smem(high) + (lane / 16 * HEADS + lane % 8) * m.pitch * 2 + lane / 8 % 2 * 16;
     const uint32_t key = sti_smem(raw) + sti_swizzle(lane % 8 + lane / 16 * 8, warp * 2 + lane / 8 % 2);
-    const uint32_t value =
-        sti_smem(raw) + m.keys * TILE * 2 + sti_swizzle(lane % 8 + lane / 8 % 2 * 8, warp * 2 + lane / 16);
+    const uint32_t value = sti_smem(raw) + sti_swizzle(lane % 8 + lane / 8 % 2 * 8, warp * 2 + lane / 16);
     const int p0 = warp * 16, p = p0 + lane / 4; /* positions of this thread in a tile: p and p + 8 */
-    int depth = 0, next = 0, columns = 0, vcolumns = 0;
+    int depth = 0, next = 0, at = 0;
+    uint32_t turn = 0; /* bit i: phase that full[i] completes next */
+    ring r = {};
 
-    for (int n = 0, at = 0, phase = 0; n < tiles; n++) {
-        char *const stage = raw + at * m.stage;
+    for (int n = 0; n < tiles; n++) {
         const int low = n == 0 ? skip[0] : 0, end = newest && n == tiles - 1 ? (int)(x.t % TILE) + 1 : TILE;
         int entered = LEVELS; /* first level that begins within this warp's positions */
         bool dirty = false;
@@ -478,49 +493,51 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             const int before = depth;
             while (depth < s.levels && begin[depth] <= n) depth++;
             next = depth < s.levels ? begin[depth] : tiles;
-            columns = s.l[depth - 1].at + s.l[depth - 1].rank;
-            vcolumns = s.l[min(depth, s.vlevels) - 1].vat + s.l[min(depth, s.vlevels) - 1].vrank;
+            r = ring_of(w, depth);
+            at = 0;
             for (int i = depth - 1; i >= max(before, 1); i--)
                 if (skip[i] > p0) entered = i;
         }
-        sti_mbar_wait(sti_smem(&full[at]), (uint32_t)phase);
+        char *const stage = raw + at * r.stage, *const values = stage + r.values;
+        sti_mbar_wait(sti_smem(&full[at]), turn >> at & 1);
+        turn ^= 1u << at;
         if (entered < depth) {
             for (int i = entered; i < depth; i++) {
                 clear_rows(stage, s.l[i].at, s.l[i].at + s.l[i].rank, p0, skip[i]);
-                if (i < s.vlevels)
-                    clear_rows(stage + m.keys * TILE * 2, s.l[i].vat, s.l[i].vat + s.l[i].vrank, p0, skip[i]);
+                if (i < s.vlevels) clear_rows(values, s.l[i].vat, s.l[i].vat + s.l[i].vrank, p0, skip[i]);
             }
             dirty = true;
             __syncwarp();
         }
         if (newest && n == tiles - 1 && (end - 1) / 16 == warp) { /* the copy has not the new token */
             for (int c = lane; c < s.d_qk; c += 32) *in_tile(stage, c, end - 1) = fresh[c];
-            for (int c = lane; c < w.d_v; c += 32) *in_tile(stage + m.keys * TILE * 2, c, end - 1) = fresh[s.d_qk + c];
+            for (int c = lane; c < w.d_v; c += 32) *in_tile(values, c, end - 1) = fresh[s.d_qk + c];
             __syncwarp();
         }
 
-        float c[N][4] = {}, r[N][4] = {};
+        const uint32_t keys_at = key + at * r.stage, values_at = value + at * r.stage + r.values;
+        float c[N][4] = {}, rest[N][4] = {};
         const auto score = [&](int k) {
             uint32_t a[4], b[4];
-            load_transposed(a, key + at * m.stage + k * TILE * 2);
+            load_transposed(a, keys_at + k * TILE * 2);
 #pragma unroll
             for (int j = 0; j < N; j++) {
                 load_matrices(b, query + (j * 8 * m.pitch + k) * 2);
                 multiply(c[j], a, b[0], b[1]);
-                multiply(r[j], a, b[2], b[3]);
+                multiply(rest[j], a, b[2], b[3]);
             }
         };
         int k = 0;
-        for (; k + 64 <= columns; k += 64) {
+        for (; k + 64 <= r.columns; k += 64) {
 #pragma unroll
             for (int i = 0; i < 64; i += 16) score(k + i);
         }
-        for (; k < columns; k += 16) score(k);
+        for (; k < r.columns; k += 16) score(k);
         bool grows = false;
 #pragma unroll
         for (int j = 0; j < N; j++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) c[j][e] += r[j][e];
+            for (int e = 0; e < 4; e++) c[j][e] += rest[j][e];
             if (s.varies) {
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
@@ -571,28 +588,25 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
         }
         const auto add = [&](int d) {
             uint32_t a[4];
-            load_matrices(a, value + at * m.stage + d * TILE * 2);
+            load_matrices(a, values_at + d * TILE * 2);
 #pragma unroll
             for (int j = 0; j < N; j++) multiply(o[d / 16][j], a, b[j][0], b[j][1]);
         };
 #pragma unroll
         for (int d = 0; d < DV; d += 64) {
-            if (d + 64 <= vcolumns) {
+            if (d + 64 <= r.vcolumns) {
 #pragma unroll
                 for (int i = 0; i < 64; i += 16) add(d + i);
             } else {
 #pragma unroll
                 for (int i = 0; i < 64; i += 16)
-                    if (d + i < vcolumns) add(d + i);
+                    if (d + i < r.vcolumns) add(d + i);
             }
         }
         if (dirty) sti_fence_async(); /* the next copy overwrites what was cleared */
         __syncwarp();
         if (lane == 0) sti_mbar_arrive(sti_smem(&empty[at]));
-        if (++at == w.stages) {
-            at = 0;
-            phase ^= 1;
-        }
+        if (++at == r.count) at = 0;
     }
 
     /* The warps meet: outputs under the common maximum, summed in order. */
@@ -638,7 +652,7 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             to[1] = total;
         }
     }
-    if (w.splits > 1) join<sti_bf16, 8>(w, x, out);
+    if (w.splits > 1) join<sti_bf16, 16>(w, x, out);
 }
 
 /* ---- any type and size --------------------------------------------------------------------------------------------
@@ -813,36 +827,30 @@ template <typename T, int H> size_t any_bytes(int64_t d_qk, int64_t d_v)
     return (size_t)(n > joining ? n : joining) * sizeof(sti_sum_t<T>);
 }
 
-/* Blocks of threads that share a multiprocessor, and their stages: many for narrow heads, whose tiles are short; both 0
- * when nothing fits. */
+/* Blocks of threads that share a multiprocessor, 0 when nothing fits, and the heads of one. */
 struct share {
-    int blocks, stages, heads;
+    int blocks, heads;
+    tensor_plan m;
 };
-
-tensor_plan tensor_plan_of(int d_qk, int d_v, int stages, int heads)
-{
-    tensor_plan m = {};
-    m.keys = up16(d_qk);
-    m.stage = (m.keys + up16(d_v)) * TILE * 2;
-    m.pitch = m.keys + 8;
-    const int outputs = WARPS * heads * (d_v + 8) * 4; /* where the warps meet at last */
-    m.queries = (m.stage * stages > outputs ? m.stage * stages : outputs);
-    m.fresh = m.queries + 2 * heads * m.pitch * 2;
-    m.bytes = m.fresh + (d_qk + d_v) * 2;
-    return m;
-}
 
 share share_of(const strata_context *ctx, const sti_attention_shape *s)
 {
-    const int most = (int)sti_cuda_of(ctx)->smem_optin - 4096;
-    const int64_t d_qk = s->d_qk, d_v = s->d_v;
+    const int most = (int)sti_cuda_of(ctx)->smem_optin - 4096, d_qk = (int)s->d_qk, d_v = (int)s->d_v;
     const int heads = s->heads / s->kv_heads <= 8 ? 8 : 16;
-    if (d_v > 256 || d_qk + d_v > 4096) return share{ 0, 0, 0 };
-    for (int blocks = d_v <= 64 ? 3 : 2; blocks >= 1; blocks--)
-        for (int n = STAGES; n >= (blocks > 2 ? 3 : 2); n--)
-            if (tensor_plan_of((int)d_qk, (int)d_v, n, heads).bytes <= most / blocks - 1024)
-                return share{ blocks, n, heads };
-    return share{ 0, 0, 0 };
+    if (s->d_v > 256 || s->d_qk + s->d_v > 4096) return share{};
+    for (int blocks = d_v <= 64 ? 3 : 2; blocks >= 1; blocks--) {
+        const int stage = (up16(d_qk) + up16(d_v)) * TILE * 2, outputs = WARPS * heads * (d_v + 8) * 4;
+        tensor_plan m = {};
+        m.keys = up16(d_qk);
+        m.pitch = m.keys + 8;
+        const int rest = 2 * heads * m.pitch * 2 + (d_qk + d_v) * 2;
+        m.ring = (most / blocks - 2048 - rest) / 128 * 128;
+        m.queries = m.ring;
+        m.fresh = m.queries + 2 * heads * m.pitch * 2;
+        m.bytes = m.queries + rest;
+        if (m.ring >= 2 * stage && m.ring >= outputs) return share{ blocks, heads, m };
+    }
+    return share{};
 }
 
 void launch(const strata_context *ctx, void (*kernel)(job), const job &w, int64_t batch, int threads, size_t bytes)
@@ -873,21 +881,15 @@ template <int HEADS> void (*tensor_kernel(int64_t d_v))(job)
 
 template <typename T> void attend(const strata_context *ctx, job &w, int64_t batch, int heads)
 {
-    const int64_t group = w.heads / w.kv_heads;
-    if (w.stages > 0) {
-        w.m = tensor_plan_of(w.s.d_qk, w.d_v, w.stages, heads);
-        for (int i = 0; i < w.s.levels; i++) {
-            const level &l = w.s.l[i];
-            if ((l.at + l.rank) % 16 != 0 || (l.vat + l.vrank) % 16 != 0) w.m.gaps = 1;
-        }
-        w.turns = (int32_t)((group + heads - 1) / heads);
+    if (heads > 0) {
+        w.turns = (w.group + heads - 1) / heads;
         launch(ctx, heads == 8 ? tensor_kernel<8>(w.d_v) : tensor_kernel<16>(w.d_v), w, batch, 32 * WARPS + 32,
                (size_t)w.m.bytes);
-    } else if (group == 1) {
+    } else if (w.group == 1) {
         w.turns = 1;
         launch(ctx, attend_any<T, 1>, w, batch, ANY_THREADS, any_bytes<T, 1>(w.s.d_qk, w.d_v));
     } else {
-        w.turns = (int32_t)((group + ANY_HEADS - 1) / ANY_HEADS);
+        w.turns = (w.group + ANY_HEADS - 1) / ANY_HEADS;
         launch(ctx, attend_any<T, ANY_HEADS>, w, batch, ANY_THREADS, any_bytes<T, ANY_HEADS>(w.s.d_qk, w.d_v));
     }
 }
@@ -923,6 +925,7 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
         w.alibi = s->alibi;
         w.heads = s->heads;
         w.kv_heads = s->kv_heads;
+        w.group = (int32_t)(s->heads / s->kv_heads);
         w.arrived = l->arrived;
         w.cache = (char *)c->cache + (size_t)b0 * c->stride;
         w.stride = c->stride;
@@ -943,9 +946,9 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
                 tiles = count > tiles ? count : tiles;
             }
         }
-        const share each = sizeof(T) == 2 ? share_of(ctx, s) : share{ 0, 0, 0 };
-        w.stages = each.stages;
-        w.splits = (int32_t)stretches(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (w.stages > 0 ? each.blocks : 8));
+        const share each = sizeof(T) == 2 ? share_of(ctx, s) : share{};
+        w.m = each.m;
+        w.splits = (int32_t)stretches(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (each.blocks ? each.blocks : 8));
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
             attend<T>(ctx, w, batch, each.heads);
