@@ -6,9 +6,9 @@
  * group:
  *
  * attend_tensor (bf16): one warp copies ahead through a ring of stages, a lane for a level; four warps own 16 positions
- * of every tile each, with their own maximum: scores (position, head) and outputs (column, head) are m16n8k16 products,
- * scaled queries split into two bf16 so that they lose nothing. Warps meet once, at the end. Time is bytes for any
- * group.
+ * of a tile each, with their own maximum, and where registers suffice eight take two tiles at once: a tile is a chain
+ * of waits, whatever its width. Scores (position, head) and outputs (column, head) are m16n8k16 products, scaled
+ * queries split into two bf16 so that they lose nothing. Warps meet once, at the end. Time is bytes for any group.
  * attend_any (f32, f64, and sizes that do not fit the above): plain sums straight from the cache.
  *
  * Stretches leave unnormalised outputs; whoever comes last joins them in order, so bits do not depend on who that is.
@@ -28,7 +28,7 @@ enum {
     SEQUENCES = 256, /* of one launch: their positions are parameters */
     TILE = STI_CACHE_BLOCK,
     ROWS = 16,    /* heads of a block of threads */
-    WARPS = 4,    /* that compute */
+    QUARTERS = 4, /* of a tile: a warp for each */
     STAGES = 16,  /* at most */
     ANY_HEADS = 4 /* heads that attend_any takes at once, or 1 */
 };
@@ -60,6 +60,7 @@ struct tensor_plan {
 struct job {
     softmax s;
     int32_t part, splits, group, turns, d_v, alibi;
+    float share; /* 1 / splits */
     int64_t heads, kv_heads;
     tensor_plan m;
     size_t arrived; /* counters of a cache, 0 between steps: one for each key head and turn */
@@ -116,47 +117,53 @@ template <typename S> __device__ __forceinline__ S slope_of(const job &w, int64_
 
 struct stretch {
     int64_t b, g, t, h0; /* sequence, key head, position of the query, first head */
-    int heads;
-    int64_t from, to; /* tiles */
-    int64_t lo;       /* first position of the level that is this lane's number */
+    int heads, tiles;
+    int64_t from; /* first tile */
+    int64_t lo;   /* first position of the level that is this lane's number */
     char *cache;
 };
 
+/* Stretches have equally many bytes. Every block finds the same cuts, which grow with their number; where they are
+ * exactly does not matter. */
 __device__ __forceinline__ stretch stretch_of(const job &w, int heads)
 {
     const softmax &s = w.s;
     const int lane = (int)threadIdx.x % 32, turn = w.turns == 1 ? 0 : (int)blockIdx.y % w.turns;
-    const level &l = s.l[min(lane, s.levels - 1)];
     stretch x;
     x.b = blockIdx.z;
-    x.g = w.turns == 1 ? blockIdx.y : blockIdx.y / w.turns;
     x.t = w.pos[x.b];
+    x.lo = first_key(s, min(lane, s.levels - 1), x.t);
+    const int64_t start = __shfl_sync(~0u, x.lo, 0) / TILE;
+    const int end = (int)(x.t / TILE + 1 - start), first = lane < s.levels ? (int)(x.lo / TILE - start) : end;
+    int cuts[2];
+    if (s.levels == 1) {
+        for (int i = 0; i < 2; i++) cuts[i] = (int)((float)end * ((float)(blockIdx.x + i) * w.share));
+    } else { /* `before`: what lies before this lane's level, in tiles times columns */
+        const level &l = s.l[min(lane, s.levels - 1)];
+        const float columns = (float)(l.at + l.rank + l.vat + l.vrank), width = (float)(l.rank + l.vrank);
+        float sum = lane < s.levels ? width * (float)first : 0.0f;
+        for (int d = 1; d < s.levels; d *= 2) {
+            const float y = __shfl_up_sync(~0u, sum, d);
+            if (lane >= d) sum += y;
+        }
+        const float before = columns * (float)first - sum;
+        const float all = __shfl_sync(~0u, columns * (float)end - sum, s.levels - 1);
+        for (int i = 0; i < 2; i++) {
+            const float want = all * ((float)(blockIdx.x + i) * w.share);
+            const int at = 31 - __clz((int)__ballot_sync(~0u, lane < s.levels && (lane == 0 || before <= want)));
+            const int last = at + 1 < 32 ? __shfl_sync(~0u, first, at + 1) : end;
+            const int more = (int)__fdividef(want - before, columns); /* of lane `at` */
+            cuts[i] = min(__shfl_sync(~0u, first + more, at), last);
+        }
+    }
+    if (blockIdx.x == 0) cuts[0] = 0;
+    if ((int)blockIdx.x + 1 >= w.splits) cuts[1] = end;
+    x.from = start + min(cuts[0], end);
+    x.tiles = min(cuts[1], end) - min(cuts[0], end);
+    x.g = w.turns == 1 ? blockIdx.y : blockIdx.y / w.turns;
     x.h0 = x.g * w.group + turn * heads;
     x.heads = min(heads, w.group - turn * heads);
     x.cache = w.cache + (size_t)x.b * w.stride;
-    x.lo = first_key(s, min(lane, s.levels - 1), x.t);
-    /* Stretches have equally many bytes: `before` is what lies before this lane's level, in tiles times columns. Every
-     * block finds the same cuts, which grow with their number; where they are exactly does not matter. */
-    const int64_t start = __shfl_sync(~0u, x.lo, 0) / TILE;
-    const float end = (float)(x.t / TILE + 1 - start), first = lane < s.levels ? (float)(x.lo / TILE - start) : end;
-    const float columns = (float)(l.at + l.rank + l.vat + l.vrank), width = (float)(l.rank + l.vrank);
-    float sum = lane < s.levels ? width * first : 0.0f;
-    for (int d = 1; d < s.levels; d *= 2) {
-        const float y = __shfl_up_sync(~0u, sum, d);
-        if (lane >= d) sum += y;
-    }
-    const float before = columns * first - sum;
-    const float all = __shfl_sync(~0u, columns * end - sum, s.levels - 1);
-    int64_t cuts[2];
-    for (int i = 0; i < 2; i++) {
-        const float want = all * (float)(blockIdx.x + i) / (float)w.splits;
-        const int at = 31 - __clz((int)__ballot_sync(~0u, lane < s.levels && (lane == 0 || before <= want)));
-        const float from = __shfl_sync(~0u, first, at), last = at + 1 < 32 ? __shfl_sync(~0u, first, at + 1) : end;
-        const float tile = from + (want - __shfl_sync(~0u, before, at)) / __shfl_sync(~0u, columns, at);
-        cuts[i] = start + (int64_t)min(tile, last);
-    }
-    x.from = blockIdx.x == 0 ? start : cuts[0];
-    x.to = (int)blockIdx.x + 1 >= w.splits ? x.t / TILE + 1 : cuts[1];
     return x;
 }
 
@@ -199,10 +206,9 @@ template <typename S> __device__ __forceinline__ sti_vec<S, 4> load_results(cons
 /* Whoever comes last of the stretches joins them all, in their order. By the first JOINERS warps, after they have
  * written the results of their stretch; `room`: 128 numbers for each warp; BATCH loads of a thread are under way at
  * once. The counter is then as it was: 0. */
-template <typename T, int BATCH> __device__ void join(const job &w, const stretch &x, sti_sum_t<T> *room)
+template <typename T, int JOINERS, int BATCH> __device__ void join(const job &w, const stretch &x, sti_sum_t<T> *room)
 {
     typedef sti_sum_t<T> S;
-    enum { JOINERS = 4 };
     __shared__ bool last;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     sti_bar_sync(1, 32 * JOINERS);
@@ -217,16 +223,20 @@ template <typename T, int BATCH> __device__ void join(const job &w, const stretc
     sti_bar_sync(1, 32 * JOINERS);
     if (!last) return;
     const int width = (int)result_width(w.d_v);
-    const int share = x.heads == 1 ? 4 : x.heads == 2 ? 2 : 1; /* warps of a head */
-    for (int h = warp / share; h < x.heads; h += JOINERS / share) {
-        const S *const from = result<S>(w, x, h, 0);
+    int share = JOINERS; /* warps of a head */
+    while (share > 1 && share * x.heads > JOINERS) share /= 2;
+    for (int h0 = 0; h0 < x.heads; h0 += JOINERS / share) {
+        const int h = h0 + warp / share, mine = warp % share;
+        const S *const from = result<S>(w, x, h < x.heads ? h : 0, 0);
         for (int c = 4 * lane; c < (w.d_v + 127) / 128 * 128; c += 128) {
             S y[4] = {}, top = S(NOTHING), sum = S(0);
+#pragma unroll 1
             for (int n0 = 0; n0 < w.splits; n0 += 32) { /* lane i: weight of stretch n0 + i */
                 const bool is = n0 + lane < w.splits;
                 S t = is ? __ldcg(from + (n0 + lane) * width) : S(NOTHING), f = S(0);
                 const S u = is ? __ldcg(from + (n0 + lane) * width + 1) : S(0);
-                for (int n = warp % share; n < 32; n += BATCH * share) {
+#pragma unroll 1
+                for (int n = mine; n < 32; n += BATCH * share) {
                     sti_vec<S, 4> v[BATCH];
 #pragma unroll
                     for (int i = 0; i < BATCH; i++) {
@@ -251,27 +261,39 @@ template <typename T, int BATCH> __device__ void join(const job &w, const stretc
             }
             if (share > 1) {
                 for (int e = 0; e < 4; e++) room[warp * 128 + 4 * lane + e] = y[e];
-                sti_bar_sync(1, 32 * JOINERS); /* heads are one or two: every warp comes by */
-                for (int i = 1; i < share && warp % share == 0; i++)
+                sti_bar_sync(1, 32 * JOINERS);
+                for (int i = 1; i < share && mine == 0; i++)
                     for (int e = 0; e < 4; e++) y[e] += room[(warp + i) * 128 + 4 * lane + e];
                 sti_bar_sync(1, 32 * JOINERS);
             }
             for (int e = 0; e < 4; e++)
-                if (c + e < w.d_v && warp % share == 0) put_output<T>(w, x, h, c + e, y[e] / sum);
+                if (c + e < w.d_v && mine == 0 && h < x.heads) put_output<T>(w, x, h, c + e, y[e] / sum);
         }
     }
 }
 
-/* Column c of the new token goes to every level's place in the cache; `threads` threads. */
+/* The new token goes to every level's place in the cache; `threads` threads. */
+template <typename T>
+__device__ __forceinline__ void write_level(T *slab, int64_t slots, int rank, int at, int64_t g, int64_t t, const T *x,
+                                            int threads)
+{
+    if (rank == 0) return;
+    T *const to = slab + sti_cache_element(slots, rank, g, at, at, slot_of(t, slots) / TILE * TILE);
+    const int n = (int)(t % TILE);
+#pragma unroll 1
+    for (int c = threadIdx.x; c < rank; c += threads)
+        to[c * TILE + ((n / 8 ^ ((at + c) & 7)) - (at & 7)) * 8 + n % 8] = x[at + c];
+}
+
 template <typename T> __device__ void write_token(const job &w, const stretch &x, const T *k, const T *v, int threads)
 {
-    for (int i = 0; i < w.s.levels; i++) {
-        const level &l = w.s.l[i];
-        for (int c = l.at + threadIdx.x; c < l.at + l.rank; c += threads)
-            ((T *)(x.cache + l.keys))[sti_cache_element(l.slots, l.rank, x.g, l.at, c, slot_of(x.t, l.slots))] = k[c];
-        for (int c = l.vat + threadIdx.x; i < w.s.vlevels && c < l.vat + l.vrank; c += threads)
-            ((T *)(x.cache + l.values))[sti_cache_element(l.vslots, l.vrank, x.g, l.vat, c, slot_of(x.t, l.vslots))] =
-                v[c];
+#pragma unroll 1
+    for (int i = 0; i < 2 * w.s.levels; i++) {
+        const level &l = w.s.l[i / 2];
+        if (i % 2 == 0)
+            write_level((T *)(x.cache + l.keys), l.slots, l.rank, l.at, x.g, x.t, k, threads);
+        else if (i / 2 < w.s.vlevels)
+            write_level((T *)(x.cache + l.values), l.vslots, l.vrank, l.vat, x.g, x.t, v, threads);
     }
 }
 template <typename T> __device__ __forceinline__ const T *new_key(const job &w, const stretch &x)
@@ -375,21 +397,37 @@ __device__ __forceinline__ void clear_gaps(const ring &r, char *raw)
     sti_fence_async();
 }
 
-/* HEADS: 8 or 16. Scores are (position, head), outputs (column, head). */
-template <int DV, int HEADS>
-__global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tensor(const __grid_constant__ job w)
+/* Warps that compute: two tiles at once where registers suffice. */
+__host__ __device__ constexpr int warps_of(int d_v, int heads)
 {
-    enum { N = HEADS / 8 };
+    return heads == 8 && d_v > 64 && d_v <= 128 ? 2 * QUARTERS : QUARTERS;
+}
+
+/* HEADS: 8 or 16. Scores are (position, head), outputs (column, head). */
+/* A register that the compiler does not form again from its parts in every round of a loop. */
+__device__ __forceinline__ uint32_t kept(uint32_t x)
+{
+    uint32_t y;
+    asm volatile("mov.u32 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+template <int DV, int HEADS>
+__global__ void __launch_bounds__(32 * warps_of(DV, HEADS) + 32, DV == 64 ? 3 : 2)
+    attend_tensor(const __grid_constant__ job w)
+{
+    enum { N = HEADS / 8, WARPS = warps_of(DV, HEADS) };
     extern __shared__ __align__(128) char raw[];
+    /* Tile n has barriers n mod STAGES, so that the same warps wait for each of them; of a level: its first tile here,
+     * and the positions in it before the level. */
     __shared__ __align__(8) uint64_t full[STAGES], empty[STAGES];
-    __shared__ int begin[LEVELS],
-        skip[LEVELS]; /* a level's first tile here, and the positions in it before the level */
+    __shared__ int begin[LEVELS], skip[LEVELS];
     __shared__ float tops[WARPS][HEADS], sums[WARPS][HEADS];
     const softmax &s = w.s;
     const tensor_plan &m = w.m;
     const stretch x = stretch_of(w, HEADS);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tiles = (int)(x.to - x.from);
-    const bool newest = tiles > 0 && x.to * TILE > x.t; /* this stretch has the new token */
+    const int lane = (int)kept(threadIdx.x % 32), warp = (int)kept(threadIdx.x / 32), tiles = x.tiles;
+    const bool newest = tiles > 0 && (x.from + tiles) * TILE > x.t; /* this stretch has the new token */
     sti_bf16 *const high = (sti_bf16 *)(raw + m.queries), *const fresh = (sti_bf16 *)(raw + m.fresh);
     if (warp == WARPS) { /* lane i copies level i */
         const level &l = s.l[min(lane, s.levels - 1)];
@@ -399,36 +437,38 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             begin[lane] = mine;
             skip[lane] = ahead >= 0 ? (int)(x.lo % TILE) : 0;
         }
-        if (lane < STAGES) {
-            sti_mbar_init(sti_smem(&full[lane]), 1);
-            sti_mbar_init(sti_smem(&empty[lane]), WARPS);
+        const uint32_t full_at = sti_smem(full), empty_at = sti_smem(empty);
+        if (lane == 0) {
+            for (int i = 0; i < min(tiles, (int)STAGES); i++) {
+                sti_mbar_init(full_at + 8 * i, 1);
+                sti_mbar_init(empty_at + 8 * i, QUARTERS);
+            }
             sti_mbar_init_fence();
         }
         __syncwarp();
         sti_bar_arrive(2, 32 * WARPS + 32);
         const int64_t slots = l.slots / TILE, vslots = l.vslots / TILE;
-        const uint32_t bytes = (uint32_t)l.rank * TILE * 2, vbytes = (uint32_t)l.vrank * TILE * 2;
+        const uint32_t raw_at = sti_smem(raw), bytes = (uint32_t)l.rank * TILE * 2,
+                       vbytes = (uint32_t)l.vrank * TILE * 2;
         int64_t slot = slot_of(x.from + mine, slots), vslot = vbytes ? slot_of(x.from + mine, vslots) : 0;
         const char *const keys = x.cache + l.keys + x.g * slots * bytes;
         const char *const values = x.cache + l.values + x.g * vslots * vbytes;
-        uint32_t turn = 0; /* bit i: phase that empty[i] completes next */
+        const auto wait_read = [&](int n) { /* until tile n has been read */
+                                            sti_mbar_wait(empty_at + (unsigned)n % STAGES * 8,
+                                                          (unsigned)n / STAGES & 1);
+        };
         wait_for_earlier_kernels();
         for (int n = 0; n < tiles;) { /* tiles of one depth */
             const int end = (int)__reduce_min_sync(~0u, (unsigned)(mine > n ? mine : tiles));
             const ring r = ring_of(w, __popc(__ballot_sync(~0u, mine <= n)));
             const uint32_t all = __reduce_add_sync(~0u, mine <= n ? bytes + vbytes : 0);
-            const uint32_t to = sti_smem(raw) + l.at * TILE * 2, vto = sti_smem(raw) + r.values + l.vat * TILE * 2;
-            int used = 0;
+            const uint32_t to = raw_at + l.at * TILE * 2, vto = raw_at + r.values + l.vat * TILE * 2;
+            const int start = n;
             clear_gaps(r, raw);
             __syncwarp();
             for (int at = 0; n < end; n++) {
-                const uint32_t bar = sti_smem(&full[at]);
-                if (used == r.count) {
-                    sti_mbar_wait(sti_smem(&empty[at]), turn >> at & 1);
-                    turn ^= 1u << at;
-                } else {
-                    used++;
-                }
+                const uint32_t bar = full_at + (unsigned)n % STAGES * 8;
+                if (n - start >= r.count) wait_read(n - r.count);
                 if (lane == 0) sti_mbar_expect(bar, all);
                 __syncwarp();
                 if (n >= mine) {
@@ -439,10 +479,7 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
                 }
                 if (++at == r.count) at = 0;
             }
-            for (int at = 0; at < used && n < tiles; at++) { /* the next depth has other stages */
-                sti_mbar_wait(sti_smem(&empty[at]), turn >> at & 1);
-                turn ^= 1u << at;
-            }
+            for (int i = max(start, n - r.count); i < n && n < tiles; i++) wait_read(i); /* other stages come next */
         }
         return; /* its copies have landed before the others are through */
     }
@@ -477,30 +514,29 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
         slope[i / 2][i % 2] = slope_of<float>(w, x.h0 + i / 2 * 8 + lane % 4 * 2 + i % 2);
     }
     /* rows of ldmatrix: queries (head, column), keys (column, position) transposed, values (column, position) */
-    const uint32_t query = sti_smem(high) + (lane / 16 * HEADS + lane % 8) * m.pitch * 2 + lane / 8 % 2 * 16;
-    const uint32_t key = sti_smem(raw) + sti_swizzle(lane % 8 + lane / 16 * 8, warp * 2 + lane / 8 % 2);
-    const uint32_t value = sti_smem(raw) + sti_swizzle(lane % 8 + lane / 8 % 2 * 8, warp * 2 + lane / 16);
-    const int p0 = warp * 16, p = p0 + lane / 4; /* positions of this thread in a tile: p and p + 8 */
-    int depth = 0, next = 0, at = 0;
-    uint32_t turn = 0; /* bit i: phase that full[i] completes next */
+    const int quarter = warp % QUARTERS, p0 = quarter * 16, p = (int)kept(p0 + lane / 4); /* positions p and p + 8 */
+    const uint32_t query = kept(sti_smem(high) + (lane / 16 * HEADS + lane % 8) * m.pitch * 2 + lane / 8 % 2 * 16);
+    const uint32_t key = kept(sti_smem(raw) + sti_swizzle(lane % 8 + lane / 16 * 8, quarter * 2 + lane / 8 % 2));
+    const uint32_t value = kept(sti_smem(raw) + sti_swizzle(lane % 8 + lane / 8 % 2 * 8, quarter * 2 + lane / 16));
+    const uint32_t full_at = kept(sti_smem(full)), empty_at = kept(sti_smem(empty));
+    int depth = 0, next = 0, at = 0; /* tiles up to `next` have this depth */
     ring r = {};
 
-    for (int n = 0; n < tiles; n++) {
+    for (int n = warp / QUARTERS; n < tiles; n += WARPS / QUARTERS) {
         const int low = n == 0 ? skip[0] : 0, end = newest && n == tiles - 1 ? (int)(x.t % TILE) + 1 : TILE;
         int entered = LEVELS; /* first level that begins within this warp's positions */
         bool dirty = false;
-        if (n == next) {
-            const int before = depth;
-            while (depth < s.levels && begin[depth] <= n) depth++;
+        while (n >= next) {
+            const int first = next;
+            while (depth < s.levels && begin[depth] <= first) depth++;
             next = depth < s.levels ? begin[depth] : tiles;
             r = ring_of(w, depth);
-            at = 0;
-            for (int i = depth - 1; i >= max(before, 1); i--)
+            at = n - first;
+            for (int i = depth - 1; i > 0 && begin[i] == n; i--)
                 if (skip[i] > p0) entered = i;
         }
         char *const stage = raw + at * r.stage, *const values = stage + r.values;
-        sti_mbar_wait(sti_smem(&full[at]), turn >> at & 1);
-        turn ^= 1u << at;
+        sti_mbar_wait(full_at + (unsigned)n % STAGES * 8, (unsigned)n / STAGES & 1);
         if (entered < depth) {
             for (int i = entered; i < depth; i++) {
                 clear_rows(stage, s.l[i].at, s.l[i].at + s.l[i].rank, p0, skip[i]);
@@ -509,35 +545,40 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             dirty = true;
             __syncwarp();
         }
-        if (newest && n == tiles - 1 && (end - 1) / 16 == warp) { /* the copy has not the new token */
+        if (newest && n == tiles - 1 && (end - 1) / 16 == quarter) { /* the copy has not the new token */
             for (int c = lane; c < s.d_qk; c += 32) *in_tile(stage, c, end - 1) = fresh[c];
             for (int c = lane; c < w.d_v; c += 32) *in_tile(values, c, end - 1) = fresh[s.d_qk + c];
             __syncwarp();
         }
 
         const uint32_t keys_at = key + at * r.stage, values_at = value + at * r.stage + r.values;
-        float c[N][4] = {}, rest[N][4] = {};
-        const auto score = [&](int k) {
+        float c[N][4] = {}, rest[N][4] = {}, odd[N][4] = {}, oddrest[N][4] = {};
+        const auto score = [&](int k, float(&high)[N][4], float(&low)[N][4]) {
             uint32_t a[4], b[4];
             load_transposed(a, keys_at + k * TILE * 2);
 #pragma unroll
             for (int j = 0; j < N; j++) {
                 load_matrices(b, query + (j * 8 * m.pitch + k) * 2);
-                multiply(c[j], a, b[0], b[1]);
-                multiply(rest[j], a, b[2], b[3]);
+                multiply(high[j], a, b[0], b[1]);
+                multiply(low[j], a, b[2], b[3]);
             }
         };
         int k = 0;
+#pragma unroll 1
         for (; k + 64 <= r.columns; k += 64) {
 #pragma unroll
-            for (int i = 0; i < 64; i += 16) score(k + i);
+            for (int i = 0; i < 64; i += 32) {
+                score(k + i, c, rest);
+                score(k + i + 16, odd, oddrest);
+            }
         }
-        for (; k < r.columns; k += 16) score(k);
+#pragma unroll 1
+        for (; k < r.columns; k += 16) score(k, c, rest);
         bool grows = false;
 #pragma unroll
         for (int j = 0; j < N; j++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) c[j][e] += rest[j][e];
+            for (int e = 0; e < 4; e++) c[j][e] = (c[j][e] + odd[j][e]) + (rest[j][e] + oddrest[j][e]);
             if (s.varies) {
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
@@ -605,8 +646,9 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
         }
         if (dirty) sti_fence_async(); /* the next copy overwrites what was cleared */
         __syncwarp();
-        if (lane == 0) sti_mbar_arrive(sti_smem(&empty[at]));
-        if (++at == r.count) at = 0;
+        if (lane == 0) sti_mbar_arrive(empty_at + (unsigned)n % STAGES * 8);
+        at += WARPS / QUARTERS;
+        if (at >= r.count) at -= r.count;
     }
 
     /* The warps meet: outputs under the common maximum, summed in order. */
@@ -652,7 +694,7 @@ __global__ void __launch_bounds__(32 * WARPS + 32, DV == 64 ? 3 : 2) attend_tens
             to[1] = total;
         }
     }
-    if (w.splits > 1) join<sti_bf16, 16>(w, x, out);
+    if (w.splits > 1) join<sti_bf16, WARPS, WARPS == 8 ? 8 : 16>(w, x, out);
 }
 
 /* ---- any type and size --------------------------------------------------------------------------------------------
@@ -674,7 +716,8 @@ __global__ void __launch_bounds__(ANY_THREADS, sizeof(T) == 8 ? 4 : 8) attend_an
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, half = threadIdx.x / TILE, n = threadIdx.x % TILE;
     if (threadIdx.x < s.levels) lo[threadIdx.x] = x.lo;
     wait_for_earlier_kernels();
-    if (x.from < x.to && x.to * TILE > x.t) write_token<T>(w, x, new_key<T>(w, x), new_value<T>(w, x), ANY_THREADS);
+    if (x.tiles > 0 && (x.from + x.tiles) * TILE > x.t)
+        write_token<T>(w, x, new_key<T>(w, x), new_value<T>(w, x), ANY_THREADS);
     for (int i = 0; i < s.levels; i++)
         for (int c = threadIdx.x; c < s.l[i].rank * H; c += ANY_THREADS) {
             const int column = s.l[i].at + c / H, h = min(c % H, x.heads - 1);
@@ -688,7 +731,7 @@ __global__ void __launch_bounds__(ANY_THREADS, sizeof(T) == 8 ? 4 : 8) attend_an
         sum[threadIdx.x] = S(0);
     }
     __syncthreads();
-    for (int64_t tile = x.from; tile < x.to; tile++) {
+    for (int64_t tile = x.from; tile < x.from + x.tiles; tile++) {
         const int64_t p0 = tile * TILE, pos = p0 + n;
         S acc[H] = {}, f = S(s.gain[1]);
         for (int i = 0; i < s.levels && lo[i] < p0 + TILE;
@@ -763,7 +806,7 @@ __global__ void __launch_bounds__(ANY_THREADS, sizeof(T) == 8 ? 4 : 8) attend_an
             to[1] = sum[i / w.d_v];
         }
     }
-    join<T, 2>(w, x, (S *)raw);
+    join<T, 4, 2>(w, x, (S *)raw);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------------
@@ -839,7 +882,7 @@ share share_of(const strata_context *ctx, const sti_attention_shape *s)
     const int heads = s->heads / s->kv_heads <= 8 ? 8 : 16;
     if (s->d_v > 256 || s->d_qk + s->d_v > 4096) return share{};
     for (int blocks = d_v <= 64 ? 3 : 2; blocks >= 1; blocks--) {
-        const int stage = (up16(d_qk) + up16(d_v)) * TILE * 2, outputs = WARPS * heads * (d_v + 8) * 4;
+        const int stage = (up16(d_qk) + up16(d_v)) * TILE * 2, outputs = warps_of(d_v, heads) * heads * (d_v + 8) * 4;
         tensor_plan m = {};
         m.keys = up16(d_qk);
         m.pitch = m.keys + 8;
@@ -883,8 +926,8 @@ template <typename T> void attend(const strata_context *ctx, job &w, int64_t bat
 {
     if (heads > 0) {
         w.turns = (w.group + heads - 1) / heads;
-        launch(ctx, heads == 8 ? tensor_kernel<8>(w.d_v) : tensor_kernel<16>(w.d_v), w, batch, 32 * WARPS + 32,
-               (size_t)w.m.bytes);
+        launch(ctx, heads == 8 ? tensor_kernel<8>(w.d_v) : tensor_kernel<16>(w.d_v), w, batch,
+               32 * warps_of(w.d_v, heads) + 32, (size_t)w.m.bytes);
     } else if (w.group == 1) {
         w.turns = 1;
         launch(ctx, attend_any<T, 1>, w, batch, ANY_THREADS, any_bytes<T, 1>(w.s.d_qk, w.d_v));
@@ -896,17 +939,21 @@ template <typename T> void attend(const strata_context *ctx, job &w, int64_t bat
 
 enum { SPLITS = 512 };
 
-/* Stretches of a sequence: the least time when `slots` blocks run at once and each starts with the time of two tiles.
- */
-int64_t stretches(int64_t pairs, int64_t tiles, int64_t slots)
+/* Stretches of a sequence: the least time, in columns of a tile that pass. `blocks` share a multiprocessor; a tile
+ * takes a block `least` at least, and starting and joining have their price. */
+int64_t stretches(int64_t pairs, int64_t tiles, int64_t sms, int64_t blocks, int64_t columns, int64_t least)
 {
-    int64_t best = 1, least = INT64_MAX, most = 4 * slots / pairs + 1;
+    const int64_t slots = sms * blocks;
+    int64_t best = 1, lowest = INT64_MAX, most = 4 * slots / pairs + 1;
     most = most < SPLITS ? most : (int64_t)SPLITS;
     for (int64_t splits = 1; splits <= most && splits <= tiles; splits++) {
         const int64_t each = (tiles + splits - 1) / splits, used = (tiles + each - 1) / each;
-        const int64_t cost = (pairs * used + slots - 1) / slots * (each + 2);
-        if (cost < least) {
-            least = cost;
+        const int64_t waves = (pairs * used + slots - 1) / slots, all = (pairs * used + sms - 1) / sms;
+        const int64_t together = (all < blocks ? all : blocks) * columns, tile = together > least ? together : least;
+        const int64_t cost =
+            waves * (each * (tile + (all == 1 ? 8 : 0)) + 2 * (columns > least ? columns : least)) + used * 18;
+        if (cost < lowest) {
+            lowest = cost;
             best = used;
         }
     }
@@ -948,7 +995,10 @@ void step(const strata_context *ctx, const sti_attention_shape *s, const sti_cac
         }
         const share each = sizeof(T) == 2 ? share_of(ctx, s) : share{};
         w.m = each.m;
-        w.splits = (int32_t)stretches(pairs, tiles, (int64_t)sti_cuda_of(ctx)->sms * (each.blocks ? each.blocks : 8));
+        const int64_t columns = s->part[0].level[0].rank + s->part[0].level[0].vrank;
+        w.splits = (int32_t)stretches(pairs, tiles, sti_cuda_of(ctx)->sms, each.blocks ? each.blocks : 8, columns,
+                                      each.blocks ? 128 : 8 * columns);
+        w.share = 1.0f / (float)w.splits;
         for (w.part = 0; w.part < s->parts; w.part++) {
             w.s = softmax_of(&s->part[w.part], l, w.part);
             attend<T>(ctx, w, batch, each.heads);
