@@ -79,6 +79,21 @@ __device__ __forceinline__ void sti_tma_load(uint32_t dst, const CUtensorMap *ma
                  "l"((uint64_t)(uintptr_t)map), "r"(bar), "r"(column), "r"(row), "r"(head), "r"(batch)
                  : "memory");
 }
+/* The same for what is read once: the first to leave the L2 cache. */
+__device__ __forceinline__ uint64_t sti_once()
+{
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+__device__ __forceinline__ void sti_tma_load_once(uint32_t dst, const CUtensorMap *map, uint32_t bar, int32_t column,
+                                                  int32_t row, int32_t head, int32_t batch)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+                 "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(dst),
+                 "l"((uint64_t)(uintptr_t)map), "r"(bar), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(sti_once())
+                 : "memory");
+}
 /* Box from shared memory; ordinary writes to it need sti_fence_async and a barrier first. One thread, which then
  * commits and waits before the memory is used again. */
 __device__ __forceinline__ void sti_tma_store(const CUtensorMap *map, uint32_t src, int32_t column, int32_t row,
@@ -88,6 +103,15 @@ __device__ __forceinline__ void sti_tma_store(const CUtensorMap *map, uint32_t s
                      (uint64_t)(uintptr_t)map),
                  "r"(src), "r"(column), "r"(row), "r"(head), "r"(batch)
                  : "memory");
+}
+__device__ __forceinline__ void sti_tma_store_once(const CUtensorMap *map, uint32_t src, int32_t column, int32_t row,
+                                                   int32_t head, int32_t batch)
+{
+    asm volatile(
+        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3, %4, %5}], [%1], %6;" ::"l"(
+            (uint64_t)(uintptr_t)map),
+        "r"(src), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(sti_once())
+        : "memory");
 }
 __device__ __forceinline__ void sti_tma_store_commit()
 {
@@ -131,10 +155,6 @@ __device__ __forceinline__ uint32_t sti_cluster_smem(uint32_t address, uint32_t 
     asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
     return there;
 }
-__device__ __forceinline__ void sti_cluster_mbar_arrive(uint32_t bar) /* a barrier of any block */
-{
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bar) : "memory");
-}
 __device__ __forceinline__ void sti_cluster_mbar_wait(uint32_t bar, uint32_t parity) /* for what other blocks wrote */
 {
     uint32_t done = 0;
@@ -148,15 +168,17 @@ __device__ __forceinline__ void sti_cluster_mbar_wait(uint32_t bar, uint32_t par
                      : "r"(bar), "r"(parity)
                      : "memory");
 }
-/* 8 or 16 bytes to a block's memory. */
-__device__ __forceinline__ void sti_cluster_put2(uint32_t to, float a, float b)
+/* 8 or 16 bytes to a block's memory; they count on `bar`, a barrier of that block. */
+__device__ __forceinline__ void sti_cluster_put2(uint32_t to, uint32_t bar, float a, float b)
 {
-    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to), "f"(a),
+                 "f"(b), "r"(bar)
+                 : "memory");
 }
-__device__ __forceinline__ void sti_cluster_put4(uint32_t to, const uint32_t (&v)[4])
+__device__ __forceinline__ void sti_cluster_put4(uint32_t to, uint32_t bar, const uint32_t (&v)[4])
 {
-    asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]),
-                 "r"(v[3])
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(bar)
                  : "memory");
 }
 

@@ -38,16 +38,21 @@ typedef struct job {
     double beta;
 } job;
 
+/* n numbers, the first of them again and again. */
 static void *numbers(const strata_context *ctx, int64_t n)
 {
-    void *p, *wide;
-    float *v = malloc((size_t)n * sizeof *v);
+    enum { FIRST = 1 << 20 };
+    const int64_t first = STI_MIN(n, FIRST);
+    char *p;
+    void *wide;
+    float *v = malloc((size_t)first * sizeof *v);
     if (!v) check(STRATA_E_MEMORY);
-    for (int64_t i = 0; i < n; i++) v[i] = (float)((i * 7919 + 13) % 2001 - 1000) * 1e-3f;
-    check(strata_device_alloc(ctx, (size_t)n * 2, &p));
-    check(strata_device_alloc(ctx, (size_t)n * 4, &wide));
-    check(strata_to_device(ctx, wide, v, (size_t)n * 4));
-    sti_array_convert(ctx, p, STRATA_BF16, wide, STRATA_F32, n);
+    for (int64_t i = 0; i < first; i++) v[i] = (float)((i * 7919 + 13) % 2001 - 1000) * 1e-3f;
+    check(strata_device_alloc(ctx, (size_t)n * 2, (void **)&p));
+    check(strata_device_alloc(ctx, (size_t)first * 4, &wide));
+    check(strata_to_device(ctx, wide, v, (size_t)first * 4));
+    sti_array_convert(ctx, p, STRATA_BF16, wide, STRATA_F32, first);
+    for (int64_t i = first; i < n; i += first) sti_array_copy(ctx, p + 2 * i, p, (size_t)STI_MIN(first, n - i) * 2);
     strata_device_free(ctx, wide);
     free(v);
     return p;

@@ -224,7 +224,7 @@ static void every_way(int64_t count, int64_t in, int64_t out, int64_t rank, doub
         const sti_lowrank_call c = { &tx, &ty, a.dev, b.dev, rank, alpha, beta, want_z ? z.dev : NULL };
         snprintf(label, sizeof label, "%lld rows, %lld to %lld, rank %lld, alpha %g, beta %g, %d rows by %d",
                  (long long)count, (long long)in, (long long)out, (long long)rank, alpha, beta, w.rows, w.split);
-        if (w.split * 64 >= in + 64 || w.split * w.rows >= out + 64 || (w.split > 1 && w.rows == 128 && rank > 128))
+        if (w.split * 64 >= in + 64 || w.split * w.rows >= out + 64 || ((w.split > 1 || w.rows == 64) && rank > 128))
             continue;
         float *before = NULL;
         for (int again = 0; again < 2; again++) {
