@@ -627,8 +627,9 @@ extern "C" sti_lowrank_way sti_lowrank_sm90_way(const strata_context *ctx, const
     const int64_t n128 = (count + 127) / 128, n64 = (count + 63) / 64;
     if (busy(sms, n128) >= (n128 <= sms ? 70 : 80)) return { 128, 1 };
     if (q->rank <= 128 && busy(sms, 2 * n128) >= 90) return { 128, 2 };
-    if (q->rank <= 128 && busy(sms, 2 * n64) >= 90 && n64 <= sms) return { 64, 2 };
-    if (in <= 4096 && out <= 4096 && ((count <= 16 && q->rank <= 128) || (count <= 256 && q->rank <= 64))) {
+    if (q->rank <= 64 && busy(sms, 2 * n64) >= 90 && n64 <= sms) return { 64, 2 };
+    const bool few = count <= 16 ? q->rank <= 128 : count <= 256 && q->rank <= 64 && in + out >= 4096;
+    if (few && in <= 4096 && out <= 4096) {
         int split = 1;
         while (split < 16 && 2 * 64 * split <= in && 2 * 64 * split <= out) split *= 2;
         return { 64, split };
