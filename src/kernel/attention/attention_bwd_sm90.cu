@@ -623,6 +623,7 @@ struct rows_arguments {
     float *lse2, *delta, *dq_sum;
     __nv_bfloat16 *dq, *scaled; /* scaled: NULL when the levels share one scale */
     int32_t time, rows, heads;
+    int32_t d_qk, d_v;               /* columns of q and of o; kernels work at D, filled up with zeros */
     float ratio[128], dq_scale[128]; /* by column */
 };
 
@@ -637,7 +638,7 @@ template <int D> __global__ void __launch_bounds__(256) before(const __grid_cons
     const int32_t i = blockIdx.x * (256 / (D / 8)) + threadIdx.x / (D / 8);
     const bool in = i < a.time;
     float sum = 0;
-    if (in) {
+    if (in && 8 * part < a.d_v) {
         const bf16x8 o = *(const bf16x8 *)(a.o + batch * a.o_batch + head * a.o_head + i * a.o_time + 8 * part);
         const bf16x8 d = *(const bf16x8 *)(a.dout + batch * a.do_batch + head * a.do_head + i * a.do_time + 8 * part);
 #pragma unroll
@@ -645,17 +646,17 @@ template <int D> __global__ void __launch_bounds__(256) before(const __grid_cons
             const float2 x = __bfloat1622float2(o.x[j]), y = __bfloat1622float2(d.x[j]);
             sum = fmaf(x.x, y.x, fmaf(x.y, y.y, sum));
         }
-        if (a.scaled) {
-            bf16x8 q = *(const bf16x8 *)(a.q + batch * a.q_batch + head * a.q_head + i * a.q_time + 8 * part);
+    }
+    if (a.scaled && in && 8 * part < a.d_qk) {
+        bf16x8 q = *(const bf16x8 *)(a.q + batch * a.q_batch + head * a.q_head + i * a.q_time + 8 * part);
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                float2 x = __bfloat1622float2(q.x[j]);
-                x.x *= a.ratio[8 * part + 2 * j];
-                x.y *= a.ratio[8 * part + 2 * j + 1];
-                q.x[j] = __float22bfloat162_rn(x);
-            }
-            *(bf16x8 *)(a.scaled + (((int64_t)batch * a.heads + head) * a.time + i) * D + 8 * part) = q;
+        for (int j = 0; j < 4; j++) {
+            float2 x = __bfloat1622float2(q.x[j]);
+            x.x *= a.ratio[8 * part + 2 * j];
+            x.y *= a.ratio[8 * part + 2 * j + 1];
+            q.x[j] = __float22bfloat162_rn(x);
         }
+        *(bf16x8 *)(a.scaled + (((int64_t)batch * a.heads + head) * a.time + i) * D + 8 * part) = q;
     }
 #pragma unroll
     for (int j = D / 16; j; j >>= 1) sum += __shfl_xor_sync(~0u, sum, j);
@@ -682,7 +683,7 @@ template <int D> __global__ void __launch_bounds__(256) after(const __grid_const
     __syncthreads();
     for (int i = threadIdx.x; i < 64 * D / 8; i += 256) {
         const int r = i / (D / 8), part = i % (D / 8);
-        if (first + r < a.time)
+        if (first + r < a.time && 8 * part < a.d_qk)
             *(uint4 *)(a.dq + batch * a.q_batch + head * a.q_head + (first + r) * a.q_time + 8 * part) =
                 *(const uint4 *)&tile[r][4 * part];
     }
@@ -713,13 +714,13 @@ layout lay_out(const sti_attention_shape *s, int64_t batch, int64_t q_time)
 {
     layout w;
     w.rows = (q_time + 127) / 128 * 128;
-    const size_t n = (size_t)(batch * s->heads * w.rows);
+    const size_t n = (size_t)(batch * s->heads * w.rows), width = (size_t)sti_attention_sm90_width(s);
     w.lse = 0;
     w.delta = w.lse + padded(n * 4);
     w.dq = w.delta + padded(n * 4);
-    w.done = w.dq + padded(n * s->d_qk * 4); /* dq and done are cleared together */
+    w.done = w.dq + padded(n * width * 4); /* dq and done are cleared together */
     w.scaled = w.done + padded((n / 64 + 1) * 4);
-    w.bytes = w.scaled + (scales_differ(s) ? padded(n * s->d_qk * 2) : 0);
+    w.bytes = w.scaled + (scales_differ(s) ? padded(n * width * 2) : 0);
     return w;
 }
 
@@ -760,6 +761,7 @@ template <int D> cudaError_t backward(const sti_attention_shape *s, const sti_at
     r.lse2 = (float *)(work + w.lse), r.delta = (float *)(work + w.delta), r.dq_sum = (float *)(work + w.dq);
     r.scaled = scaled ? (__nv_bfloat16 *)(work + w.scaled) : nullptr;
     r.time = (int32_t)c->q_time, r.rows = (int32_t)w.rows, r.heads = (int32_t)s->heads;
+    r.d_qk = (int32_t)s->d_qk, r.d_v = (int32_t)s->d_v;
     for (int l = 0, i = 0; l < part->levels; l++)
         for (int j = 0; j < part->level[l].rank; j++, i++) {
             r.ratio[i] = (float)(part->level[l].scale / part->level[0].scale);
@@ -778,19 +780,20 @@ template <int D> cudaError_t backward(const sti_attention_shape *s, const sti_at
     a.dk_scale = (float)part->level[0].scale;
     sti_attention_array q = c->q;
     if (scaled) q = { r.scaled, s->heads * c->q_time * D, c->q_time * D, D };
-    bool ok = map_of(&a.k, &c->k, c->batch, s->kv_heads, c->k_time, D, KEYS) &&
-              map_of(&a.v, &c->v, c->batch, s->kv_heads, c->k_time, D, KEYS) &&
-              map_of(&a.dk, &c->dk, c->batch, s->kv_heads, c->k_time, D, 64) &&
-              map_of(&a.dv, &c->dv, c->batch, s->kv_heads, c->k_time, D, 64);
+    bool ok = map_of(&a.k, &c->k, c->batch, s->kv_heads, c->k_time, s->d_qk, KEYS) &&
+              map_of(&a.v, &c->v, c->batch, s->kv_heads, c->k_time, s->d_v, KEYS) &&
+              map_of(&a.dk, &c->dk, c->batch, s->kv_heads, c->k_time, s->d_qk, 64) &&
+              map_of(&a.dv, &c->dv, c->batch, s->kv_heads, c->k_time, s->d_v, 64);
     bool levels = false;
     int32_t rank = 0, vrank = 0;
     for (int l = 0; l < part->levels; l++) {
         a.reach[l] = near(part->level[l].reach);
         rank += part->level[l].rank, vrank += part->level[l].vrank;
         const double gain = part->gain[l + 1];
-        levels |= rank != D || vrank != D || gain != 1;
-        a.depth[l + 1] = { rank, (rank + 15) / 16, (vrank + 15) / 16, (float)(part->level[0].scale * gain) * LOG2E,
-                           (float)gain };
+        const int columns = rank == s->d_qk ? D : rank, vcolumns = vrank == s->d_v ? D : vrank; /* with the zeros */
+        levels |= columns != D || vcolumns != D || gain != 1;
+        a.depth[l + 1] = { columns, (columns + 15) / 16, (vcolumns + 15) / 16,
+                           (float)(part->level[0].scale * gain) * LOG2E, (float)gain };
         ok = ok && map_of(&a.q[l], &q, c->batch, s->heads, c->q_time, rank, TILE_ROWS<D>) &&
              map_of(&a.dout[l], &c->dout, c->batch, s->heads, c->q_time, vrank, TILE_ROWS<D>);
     }
@@ -815,7 +818,7 @@ bool sti_attention_sm90_backward_fits(const sti_attention_shape *s, int32_t dtyp
 {
     const sti_attention_part *p = &s->part[0];
     if (dtype != STRATA_BF16 || s->parts != 1 || s->alibi || p->offset || p->levels > MOST) return false;
-    if (s->d_qk != s->d_v || (s->d_qk != 64 && s->d_qk != 128)) return false;
+    if (!sti_attention_sm90_width(s)) return false;
     int64_t rank = 0, vrank = 0;
     for (int l = 0; l < p->levels; l++) rank += p->level[l].rank, vrank += p->level[l].vrank;
     return rank == s->d_qk && vrank == s->d_v && p->level[0].rank > 0 && p->level[0].vrank > 0 &&
@@ -830,6 +833,7 @@ size_t sti_attention_sm90_backward_work(const sti_attention_shape *s, int64_t ba
 void sti_attention_sm90_backward(const strata_context *ctx, const sti_attention_shape *s, const sti_attention_call *c)
 {
     struct sti_cuda *cuda = sti_cuda_of(ctx);
-    const cudaError_t e = s->d_qk == 64 ? backward<64>(s, c, cuda->stream) : backward<128>(s, c, cuda->stream);
+    const cudaError_t e =
+        sti_attention_sm90_width(s) == 64 ? backward<64>(s, c, cuda->stream) : backward<128>(s, c, cuda->stream);
     if (e != cudaSuccess) sti_cuda_note(cuda, e, "attention backward (sm90)");
 }

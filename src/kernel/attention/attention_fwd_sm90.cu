@@ -22,7 +22,7 @@ struct params {
     CUtensorMap v[MAX_LEVELS]; /* by depth: zero beyond its value columns; one without value levels */
     float *lse;                /* NULL: not wanted */
     int64_t lse_batch, lse_head, lse_time;
-    int32_t heads, group, q_time, k_time;
+    int32_t heads, group, q_time, k_time, d_qk, d_v;
     int32_t row_tiles, units;     /* of work: row tiles of heads */
     int32_t bundle, total_heads;  /* heads that run side by side; batch * heads */
     int32_t *next;                /* units handed out beyond the first of every block; NULL: blocks do one */
@@ -890,13 +890,15 @@ template <class C> cudaError_t launch(params *p, const sti_attention_call *c, in
         cudaFuncSetAttribute(forward<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, C::SMEM);
     if (raised != cudaSuccess) return raised;
     const int64_t heads = p->heads, kv_heads = heads / p->group;
-    const int64_t q_size[4] = { c->batch, heads, c->q_time, C::D }, k_size[4] = { c->batch, kv_heads, c->k_time, C::D };
+    const int64_t q_size[4] = { c->batch, heads, c->q_time, p->d_qk },
+                  o_size[4] = { c->batch, heads, c->q_time, p->d_v },
+                  k_size[4] = { c->batch, kv_heads, c->k_time, p->d_qk };
     struct {
         CUtensorMap *map;
         const sti_attention_array *from;
         const int64_t *size;
         int rows;
-    } maps[3] = { { &p->q, &c->q, q_size, 64 }, { &p->k, &c->k, k_size, C::BN }, { &p->o, &c->o, q_size, 64 } };
+    } maps[3] = { { &p->q, &c->q, q_size, 64 }, { &p->k, &c->k, k_size, C::BN }, { &p->o, &c->o, o_size, 64 } };
     for (int i = 0; i < 3; i++) {
         const sti_attention_array *x = maps[i].from;
         const int64_t stride[3] = { x->batch, x->head, x->time };
@@ -904,7 +906,8 @@ template <class C> cudaError_t launch(params *p, const sti_attention_call *c, in
             return cudaErrorInvalidValue;
     }
     for (int l = 0; l < (p->ragged ? p->levels : 1); l++) {
-        const int64_t size[4] = { k_size[0], k_size[1], k_size[2], p->ragged ? p->level[l].vcolumn : C::D };
+        const int32_t columns = p->ragged ? STI_MIN(p->level[l].vcolumn, p->d_v) : p->d_v;
+        const int64_t size[4] = { k_size[0], k_size[1], k_size[2], columns };
         const int64_t stride[3] = { c->v.batch, c->v.head, c->v.time };
         if (!sti_tma_map(&p->v[l], c->v.data, 2, size, stride, C::BN, 64, true)) return cudaErrorInvalidValue;
     }
@@ -947,20 +950,23 @@ int describe(const sti_attention_shape *shape, const sti_attention_call *c, para
     p->levels = part->levels;
     p->distance = !part->blocks;
     p->scale = (float)(part->level[0].scale * part->gain[1] * 1.4426950408889634);
+    const int32_t width = sti_attention_sm90_width(shape);
     int32_t column = 0, vcolumn = 0;
+    p->d_qk = (int32_t)shape->d_qk;
+    p->d_v = (int32_t)shape->d_v;
     p->scaled = p->varies = p->values = p->ragged = 0;
     for (int l = 0; l < part->levels; l++) {
         const sti_attention_level *from = &part->level[l];
         column += from->rank;
         vcolumn += from->vrank;
-        p->level[l].column = column;
-        p->level[l].vcolumn = vcolumn;
+        p->level[l].column = column == shape->d_qk ? width : column; /* with the zeros that fill it up */
+        p->level[l].vcolumn = vcolumn == shape->d_v ? width : vcolumn;
         p->level[l].gain = (float)(part->gain[l + 1] / part->gain[1]);
         p->level[l].ratio = (float)(from->scale / part->level[0].scale);
         p->scaled |= p->level[l].ratio != 1;
         p->varies |= p->level[l].gain != 1;
         p->values |= l > 0 && from->vrank > 0;
-        p->ragged |= vcolumn % 16 != 0;
+        p->ragged |= p->level[l].vcolumn % 16 != 0;
         const int64_t size = STI_MAX(STI_MIN(from->reach, (int64_t)FAR), (int64_t)1);
         p->level[l].size = (int32_t)size;
         p->level[l].phase = (int32_t)(c->q_pos % size);
@@ -976,7 +982,7 @@ bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shap
     const sti_attention_part *part = &shape->part[0];
     if (sti_cuda_of(ctx)->major != 9 || dtype != STRATA_BF16) return false;
     if (shape->parts != 1 || shape->alibi || part->offset != 0 || part->levels > MAX_LEVELS) return false;
-    if (shape->d_qk != shape->d_v || (shape->d_qk != 64 && shape->d_qk != 128)) return false;
+    if (!sti_attention_sm90_width(shape)) return false;
     if (shape->heads % shape->kv_heads != 0) return false;
     int64_t columns = 0, vcolumns = 0;
     for (int l = 0; l < part->levels; l++) {
@@ -1004,7 +1010,7 @@ void sti_attention_sm90_forward(const strata_context *ctx, const sti_attention_s
     params p;
     const int kind = describe(shape, c, &p);
     cudaError_t (*run)(params *, const sti_attention_call *, int, cudaStream_t);
-    if (shape->d_qk == 128)
+    if (sti_attention_sm90_width(shape) == 128)
         run = kind == PLAIN  ? launch<config<128, 128, 2, 2, PLAIN>>
               : kind == KEYS ? launch<config<128, 128, 2, 2, KEYS>>
                              : launch<config<128, 128, 2, 2, VALUES>>;

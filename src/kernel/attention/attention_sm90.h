@@ -15,6 +15,13 @@
 extern "C" {
 #endif
 
+/* Columns at which the kernels work, 0: they do not. Fewer arrive filled up with zeros, which are not stored again. */
+static inline int sti_attention_sm90_width(const sti_attention_shape *s)
+{
+    const int64_t most = s->d_qk > s->d_v ? s->d_qk : s->d_v;
+    return s->d_qk % 8 || s->d_v % 8 || most > 128 ? 0 : most > 64 ? 128 : 64;
+}
+
 /* Whether the forward takes the shape on this type and device, and the arrays of a call (no strides of 0). */
 bool sti_attention_sm90_fits(const strata_context *ctx, const sti_attention_shape *shape, int32_t dtype);
 bool sti_attention_sm90_aligned(const sti_attention_call *c);
