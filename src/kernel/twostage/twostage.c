@@ -73,6 +73,12 @@ static void plan_rows(sti_twostage *t, int64_t max_count, int64_t *scratch)
         t->panel = t->grad_panel = clamp16(max_count + 15, 16, STI_TWOSTAGE_PANEL);
         t->width = fused_middle(t) + fused_work(t);
         *scratch = t->ctx->threads;
+        /* Blocks are the lanes of stage 2: not where most of the lanes would be idle. */
+        t->many = !t->tied && t->group == 1 && max_count >= STI_TWOSTAGE_MANY && 4 * t->n2 >= 3 * t->loops->lanes;
+        if (t->many) {
+            t->width = STI_MAX(t->width, t->loops->rows_numbers(t));
+            *scratch += sti_ceil_div(t->loops->packed_numbers(t), t->width);
+        }
         return;
     }
     const int64_t middle = t->n1 * t->q;
@@ -88,7 +94,7 @@ static void plan_rows(sti_twostage *t, int64_t max_count, int64_t *scratch)
 void sti_twostage_plan(sti_twostage *t, int64_t max_count, int64_t *scratch)
 {
     t->loops = NULL;
-    t->fused = false;
+    t->fused = t->many = false;
 #if STRATA_HAVE_CUDA
     if (sti_on_device(t->ctx)) {
         sti_twostage_device_plan(t, max_count, scratch);
@@ -309,6 +315,7 @@ typedef struct job {
     const strata_tensor *x, *y;
     void *work;
     int64_t panel;
+    float *packed; /* weights, of calls of many rows */
 } job;
 
 static void apply_panel(void *arg, int64_t first, int64_t rows, int thread)
@@ -380,6 +387,31 @@ static void fused_panel(void *arg, int64_t first, int64_t rows, int thread)
     }
 }
 
+static void pack_parts(void *arg, int64_t first, int64_t parts, int thread)
+{
+    const job *j = arg;
+    (void)thread;
+    j->t->loops->pack(j->t, j->transposed, j->w1, j->w2, (float)j->alpha, first, first + parts, j->packed);
+}
+
+static void rows_panel(void *arg, int64_t first, int64_t rows, int thread)
+{
+    const job *j = arg;
+    const sti_twostage *t = j->t;
+    t->loops->rows(t, j->transposed, rows, (const float *)j->x->data + first * j->x->stride[0], j->x->stride[0],
+                   (float)j->beta, (float *)j->y->data + first * j->y->stride[0], j->y->stride[0], j->packed,
+                   (float *)j->work + thread * t->width);
+}
+
+static void apply_many(job *j)
+{
+    const sti_twostage *t = j->t;
+    const int64_t parts = t->loops->packed_parts(t), count = j->x->shape[0];
+    j->packed = (float *)j->work + t->ctx->threads * t->width;
+    sti_panels(t->ctx, parts, sti_ceil_div(parts, sti_threads(t->ctx)), pack_parts, j);
+    sti_panels(t->ctx, count, sti_panel_rows(t->ctx, count, STI_TWOSTAGE_ROWS), rows_panel, j);
+}
+
 /* Threads share the blocks of each step; every weight's gradient belongs to one block, so its sum has one order. Tied
  * blocks share theirs, so one thread takes them all. */
 static void fused_grad(const sti_twostage *t, const void *w1, const void *w2, const strata_tensor *x,
@@ -448,12 +480,16 @@ void sti_twostage_apply(const sti_twostage *t, const void *w1, const void *w2, b
         return;
     }
     if (t->loops) {
-        job j = { t, w1, w2, transposed, alpha, beta, x, y, work, 0 };
+        job j = { t, w1, w2, transposed, alpha, beta, x, y, work, 0, NULL };
+        if (t->many && x->shape[0] >= STI_TWOSTAGE_MANY) {
+            apply_many(&j);
+            return;
+        }
         sti_panels(t->ctx, x->shape[0], sti_panel_rows(t->ctx, x->shape[0], t->panel), fused_panel, &j);
         return;
     }
     const int64_t panel_rows = sti_panel_rows(t->ctx, x->shape[0], t->panel);
-    job j = { t, w1, w2, transposed, alpha, beta, x, y, work, panel_rows };
+    job j = { t, w1, w2, transposed, alpha, beta, x, y, work, panel_rows, NULL };
     sti_panels(t->ctx, x->shape[0], panel_rows, apply_panel, &j);
 }
 

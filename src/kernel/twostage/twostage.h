@@ -24,6 +24,7 @@ typedef struct sti_twostage {
     bool fused;                      /* bf16 on a device: tensor cores (twostage_sm90.cu) where arrays are aligned */
     bool gather;                     /* the permutation needs a copy: it moves groups of several numbers */
     int64_t panel, grad_panel;
+    bool many;     /* calls of many rows pack their weights (twostage_rows.inc) */
     int64_t width; /* workspace numbers of one row; of one thread when fused */
 } sti_twostage;
 

@@ -7,6 +7,8 @@
 
 /* Vectors (rows of x or y) of a panel, whose numbers stand side by side; a multiple of every variant's tile. */
 enum { STI_TWOSTAGE_PANEL = 64, STI_TWOSTAGE_LANES = 16 };
+/* Rows of a panel of many rows, tiles of 6; rows of a call for which packing its weights pays. */
+enum { STI_TWOSTAGE_ROWS = 48, STI_TWOSTAGE_MANY = 512 };
 
 /* Memory that a later step needs, asked for line by line between register tiles: a panel's rows lie too far apart for
  * the processor to foresee. */
@@ -45,6 +47,15 @@ struct sti_twostage_loops {
     sti_twostage_loop out_back; /* x -> u, stage 2 transposed */
     sti_twostage_loop out_grad; /* dy, u -> dw2 +=, u becomes its own gradient */
     sti_twostage_loop in_grad;  /* x, u's gradient -> dw1 +=, y (unless NULL) = alpha ... + beta y */
+    /* Many rows (twostage_rows.inc): numbers of packed weights and the parts to pack them in; numbers of workspace */
+    int64_t lanes;
+    int64_t (*packed_numbers)(const sti_twostage *t), (*packed_parts)(const sti_twostage *t);
+    int64_t (*rows_numbers)(const sti_twostage *t);
+    void (*pack)(const sti_twostage *t, bool transposed, const float *w1, const float *w2, float alpha, int64_t first,
+                 int64_t last, float *packed);
+    /* n <= STI_TWOSTAGE_ROWS rows of y = A x + beta y, alpha being in the weights; transposed: A^T */
+    void (*rows)(const sti_twostage *t, bool transposed, int64_t n, const float *x, int64_t ldx, float beta, float *y,
+                 int64_t ldy, float *packed, float *work);
 };
 
 static inline int64_t sti_twostage_whole(int64_t n)

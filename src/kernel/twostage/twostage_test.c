@@ -77,6 +77,10 @@ static const sti_twostage shapes[] = {
     { .rows = 85, .cols = 75, .n1 = 2, .p = 39, .q = 57, .n2 = 19, .r = 6, .s = 5, .group = 3 },
     /* blocks that math=bf16 gives to kernel/gemm */
     { .rows = 150, .cols = 140, .n1 = 2, .p = 70, .q = 75, .n2 = 2, .r = 75, .s = 75, .group = 1, .out_major = true },
+    /* blocks of stage 1 that end inside a vector, the last too */
+    { .rows = 70, .cols = 37, .n1 = 2, .p = 20, .q = 24, .n2 = 24, .r = 2, .s = 3, .group = 1 },
+    /* no row of the last output, columns cut */
+    { .rows = 75, .cols = 120, .n1 = 4, .p = 32, .q = 40, .n2 = 40, .r = 4, .s = 3, .group = 1 },
     { .rows = 64, .cols = 300, .n1 = 2, .p = 150, .q = 48, .n2 = 32, .r = 3, .s = 2, .group = 1, .out_major = true },
 };
 
