@@ -115,6 +115,11 @@ if(STRATA_HAVE_CUDA)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -lineinfo -DNDEBUG")
   set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
   target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>")
+  include(CheckCompilerFlag)
+  check_compiler_flag(CUDA --split-compile=4 STRATA_HAVE_SPLIT_COMPILE) # attention's kernels are the longest wait of a build
+  if(STRATA_HAVE_SPLIT_COMPILE)
+    target_compile_options(strata_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:--split-compile=4>")
+  endif()
   list(APPEND strata_libs ${CUDA_cublasLt_LIBRARY} ${CUDA_cudart_static_LIBRARY} dl rt pthread stdc++)
 endif()
 
