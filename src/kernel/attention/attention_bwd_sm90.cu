@@ -29,7 +29,8 @@ enum {
     DO_STAGES = 2,
     RING = 16, /* visits that may be known at once: more than are in flight */
     BAR_K = 1,
-    BAR_END = 2 /* and 3 */
+    BAR_END = 2, /* and 3 */
+    BAR_TURN = 4 /* and 5 */
 };
 constexpr int32_t FAR = 1 << 30; /* beyond every position */
 constexpr float LOG2E = 1.4426950408889634f;
@@ -324,6 +325,9 @@ __device__ __forceinline__ int uniform(int x)
 template <int D, bool LEVELS> struct consumer {
     typedef shared<D> S;
     static constexpr int ROWS = S::ROWS;
+    /* Take turns at the weights: what both wait for makes them reach these together. At d = 128 that costs as much as
+     * it gains. */
+    static constexpr bool TURNS = D == 64;
     const arguments &a;
     unsigned char *mem;
     uint32_t base, bars;
@@ -418,9 +422,11 @@ __device__ __forceinline__ int consumer<D, LEVELS>::walk(float (&dk)[D / 2], flo
     for (;;) {
         sti_wgmma_wait<1>();
         sti_wgmma_pin(x);
+        if (TURNS) sti_bar_sync(BAR_TURN + w, CONSUMERS);
         weigh(x, t);
 #pragma unroll
         for (int i = 0; i < ROWS / 16; i++) sti_wgmma_pack(p + 4 * i, x, i);
+        if (TURNS) sti_bar_arrive(BAR_TURN + 1 - w, CONSUMERS);
         sti_mbar_wait(bars + 8 * (B_DO + t % DO_STAGES), t / DO_STAGES & 1);
         scores_of_width<D, V>(x, v_rows, sti_wgmma_k(douts(t)));
         outer_of_width<D, 16 * V>(dv, (const uint32_t *)p, sti_wgmma_mn(douts(t), ROWS * 128));
@@ -458,6 +464,7 @@ template <int D, bool LEVELS> __device__ __forceinline__ void consumer<D, LEVELS
 #pragma unroll
     for (int i = 0; i < D / 2; i++) dk[i] = dv[i] = 0;
     sti_mbar_wait(bars + 8 * B_KV, 0);
+    if (TURNS && w == 1) sti_bar_arrive(BAR_TURN, CONSUMERS); /* warpgroup 0 begins */
     int t = 0;
     for (int kind; (kind = next(t)) != 0;) {
         if (!LEVELS)
