@@ -27,7 +27,6 @@ enum {
     LEVELS = STI_ATTENTION_LEVELS,
     SEQUENCES = 256, /* of one launch: their positions are parameters */
     TILE = STI_CACHE_BLOCK,
-    ROWS = 16,    /* heads of a block of threads */
     QUARTERS = 4, /* of a tile: a warp for each */
     STAGES = 16,  /* at most */
     ANY_HEADS = 4 /* heads that attend_any takes at once, or 1 */
@@ -281,7 +280,7 @@ __device__ __forceinline__ void write_level(T *slab, int64_t slots, int rank, in
     T *const to = slab + sti_cache_element(slots, rank, g, at, at, slot_of(t, slots) / TILE * TILE);
     const int n = (int)(t % TILE);
 #pragma unroll 1
-    for (int c = threadIdx.x; c < rank; c += threads)
+    for (int c = (int)threadIdx.x % threads; c < rank; c += threads)
         to[c * TILE + ((n / 8 ^ ((at + c) & 7)) - (at & 7)) * 8 + n % 8] = x[at + c];
 }
 
@@ -481,6 +480,10 @@ __global__ void __launch_bounds__(32 * warps_of(DV, HEADS) + 32, DV == 64 ? 3 : 
             }
             for (int i = max(start, n - r.count); i < n && n < tiles; i++) wait_read(i); /* other stages come next */
         }
+        if (newest) {
+            sti_bar_sync(3, 32 * WARPS + 32); /* `fresh` is there */
+            if (x.h0 * w.kv_heads == x.g * w.heads) write_token(w, x, fresh, fresh + s.d_qk, 32);
+        }
         return; /* its copies have landed before the others are through */
     }
     wait_for_earlier_kernels();
@@ -503,7 +506,7 @@ __global__ void __launch_bounds__(32 * warps_of(DV, HEADS) + 32, DV == 64 ? 3 : 
         for (int c = threadIdx.x; c < w.d_v; c += 32 * WARPS) fresh[s.d_qk + c] = v[c];
     }
     sti_bar_sync(2, 32 * WARPS + 32);
-    if (newest && x.h0 * w.kv_heads == x.g * w.heads) write_token(w, x, fresh, fresh + s.d_qk, 32 * WARPS);
+    if (newest) sti_bar_arrive(3, 32 * WARPS + 32);
 
     float o[DV / 16][N][4], top[N][2], sum[N][2] = {}, slope[N][2];
 #pragma unroll
