@@ -85,7 +85,10 @@ strata_status sti_attention_device_kernel(const sti_attention_plan *p, const sti
     if (most)
         return sti_fail(STRATA_E_UNSUPPORTED, "attention: d_qk %lld is above %lld, the most that fits this device",
                         (long long)p->shape.d_qk, (long long)most);
-    *out = sti_attention_sm90_fits(p->ctx, &p->shape, p->dtype) ? &sm90 : &cuda;
+    /* One tile, most of which would be zeros: attention_short_cuda.cu, where it fits, does only what there is. */
+    const bool small = p->q_time <= 64 && p->k_time <= 64 && p->shape.d_qk <= 64 && p->shape.d_v <= 64 &&
+                       p->shape.d_qk + p->shape.d_v < 128;
+    *out = !small && sti_attention_sm90_fits(p->ctx, &p->shape, p->dtype) ? &sm90 : &cuda;
     return STRATA_OK;
 }
 
