@@ -40,6 +40,6 @@ file(GLOB_RECURSE bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*_benc
 foreach(f ${bench_sources})
   get_filename_component(name ${f} NAME_WE)
   add_executable(${name} EXCLUDE_FROM_ALL ${f})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${gen})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests ${gen})
   target_link_libraries(${name} PRIVATE strata_static strata_flags)
 endforeach()

@@ -2,30 +2,13 @@
  * device, bf16: milliseconds forward and forward + gradient, how many times faster than dense, and the share of the
  * time that moving x and y once would take at 4.2 TB/s. Calls are recorded once and replayed, so launches cost what
  * they do in a training step. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <strata/operator.h>
 
-#include "core/device.h"
+#include "support/replay.h"
 
-enum { CALLS = 10, ROUNDS = 5 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void check(strata_status s)
-{
-    if (s == STRATA_OK) return;
-    fprintf(stderr, "operator_cuda_bench: %s\n", strata_last_error());
-    exit(1);
-}
+enum { CALLS = 10 };
 
 typedef struct job {
     strata_op *op;
@@ -33,21 +16,6 @@ typedef struct job {
     strata_tensor x, y, dx, dy;
     int gradient;
 } job;
-
-static void *numbers(const strata_context *ctx, int64_t n)
-{
-    void *p, *wide;
-    float *v = malloc((size_t)n * sizeof *v);
-    if (!v) check(STRATA_E_MEMORY);
-    for (int64_t i = 0; i < n; i++) v[i] = (float)((i * 7919 + 13) % 2001 - 1000) * 1e-3f;
-    check(strata_device_alloc(ctx, (size_t)n * 2, &p));
-    check(strata_device_alloc(ctx, (size_t)n * 4, &wide));
-    check(strata_to_device(ctx, wide, v, (size_t)n * 4));
-    sti_array_convert(ctx, p, STRATA_BF16, wide, STRATA_F32, n);
-    strata_device_free(ctx, wide);
-    free(v);
-    return p;
-}
 
 static strata_status calls(void *arg)
 {
@@ -57,27 +25,6 @@ static strata_status calls(void *arg)
         if (j->gradient) STI_TRY(strata_op_grad(j->op, j->params, &j->x, &j->dy, j->dparams, &j->dx, 0, NULL));
     }
     return STRATA_OK;
-}
-
-/* Milliseconds of one call. */
-static double timed(const strata_context *ctx, job *j)
-{
-    sti_recording *r;
-    double best = 1e30;
-    check(calls(j)); /* plans of products are made here */
-    check(strata_synchronize(ctx));
-    check(sti_record(ctx, calls, j, &r));
-    for (int i = 0; i < ROUNDS; i++) {
-        check(sti_replay(ctx, r));
-        check(strata_synchronize(ctx));
-        const double start = now();
-        for (int k = 0; k < 3; k++) check(sti_replay(ctx, r));
-        check(strata_synchronize(ctx));
-        const double ms = (now() - start) * 1e3 / (3 * CALLS);
-        if (ms < best) best = ms;
-    }
-    sti_recording_free(ctx, r);
-    return best;
 }
 
 static void measure(const strata_context *ctx, const char *spec, int64_t width, int64_t count, double dense[2])
@@ -98,7 +45,7 @@ static void measure(const strata_context *ctx, const char *spec, int64_t width, 
         *t[i] = strata_view2(j.mem[i], STRATA_BF16, count, width);
         t[i]->device = STRATA_CUDA;
     }
-    for (j.gradient = 0; j.gradient < 2; j.gradient++) ms[j.gradient] = timed(ctx, &j);
+    for (j.gradient = 0; j.gradient < 2; j.gradient++) ms[j.gradient] = replayed(ctx, calls, &j) * 1e3 / CALLS;
     if (strcmp(spec, "dense") == 0) memcpy(dense, ms, sizeof ms);
     printf("%6lld %6lld  %-22s %8.4f %8.4f   %5.2fx %5.2fx   %3.0f %%\n", (long long)width, (long long)count, spec,
            ms[0], ms[1], dense[0] / ms[0], dense[1] / ms[1], 100 * (double)(4 * count * width) / 4.2e9 / ms[0]);

@@ -2,31 +2,14 @@
  * cuBLASLt, all of this process: microseconds forward (beta = 0, beta = 1) and of the whole gradient. Calls are
  * recorded once and replayed, so launches cost what they do in a training step. Roof: x and y moved once at 4.2 TB/s,
  * or the products at 700 TFLOP/s, whichever takes longer. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <strata/operator.h>
 
-#include "core/device.h"
 #include "kernel/gemm/gemm.h"
+#include "support/replay.h"
 
-enum { CALLS = 20, ROUNDS = 5 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void check(strata_status s)
-{
-    if (s == STRATA_OK) return;
-    fprintf(stderr, "lowrank_cuda_bench: %s\n", strata_last_error());
-    exit(1);
-}
+enum { CALLS = 20 };
 
 typedef struct job {
     const strata_context *ctx;
@@ -37,26 +20,6 @@ typedef struct job {
     int64_t count, width, rank;
     double beta;
 } job;
-
-/* n numbers, the first of them again and again. */
-static void *numbers(const strata_context *ctx, int64_t n)
-{
-    enum { FIRST = 1 << 20 };
-    const int64_t first = STI_MIN(n, FIRST);
-    char *p;
-    void *wide;
-    float *v = malloc((size_t)first * sizeof *v);
-    if (!v) check(STRATA_E_MEMORY);
-    for (int64_t i = 0; i < first; i++) v[i] = (float)((i * 7919 + 13) % 2001 - 1000) * 1e-3f;
-    check(strata_device_alloc(ctx, (size_t)n * 2, (void **)&p));
-    check(strata_device_alloc(ctx, (size_t)first * 4, &wide));
-    check(strata_to_device(ctx, wide, v, (size_t)first * 4));
-    sti_array_convert(ctx, p, STRATA_BF16, wide, STRATA_F32, first);
-    for (int64_t i = first; i < n; i += first) sti_array_copy(ctx, p + 2 * i, p, (size_t)STI_MIN(first, n - i) * 2);
-    strata_device_free(ctx, wide);
-    free(v);
-    return p;
-}
 
 static strata_tensor view(const job *j, void *p)
 {
@@ -135,22 +98,7 @@ static strata_status calls(void *arg)
 static double timed(const job *j, strata_status (*call)(const job *))
 {
     batch b = { j, call };
-    sti_recording *r;
-    double best = 1e30;
-    check(calls(&b)); /* plans of products are made here */
-    check(strata_synchronize(j->ctx));
-    check(sti_record(j->ctx, calls, &b, &r));
-    for (int i = 0; i < ROUNDS; i++) {
-        check(sti_replay(j->ctx, r));
-        check(strata_synchronize(j->ctx));
-        const double start = now();
-        for (int k = 0; k < 3; k++) check(sti_replay(j->ctx, r));
-        check(strata_synchronize(j->ctx));
-        const double us = (now() - start) * 1e6 / (3 * CALLS);
-        if (us < best) best = us;
-    }
-    sti_recording_free(j->ctx, r);
-    return best;
+    return replayed(j->ctx, calls, &b) * 1e6 / CALLS;
 }
 
 static void measure(const strata_context *ctx, int64_t count, int64_t width, int64_t rank)
