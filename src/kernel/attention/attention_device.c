@@ -55,8 +55,17 @@ static size_t sm90_work(const sti_attention_plan *p)
     return n;
 }
 
+/* Arrays that would be filled up with zeros: in a sequence of one tile attention_short_cuda.cu does only what there is.
+ */
+static bool narrow(const sti_attention_plan *p)
+{
+    const int width = sti_attention_sm90_width(&p->shape);
+    return p->shape.d_qk < width || p->shape.d_v < width;
+}
+
 static void sm90_forward(const sti_attention_plan *p, const sti_attention_call *c)
 {
+    if (narrow(p) && sti_attention_short_forward(p->ctx, &p->shape, p->dtype, c)) return;
     if (sti_attention_sm90_aligned(c))
         sti_attention_sm90_forward(p->ctx, &p->shape, c);
     else
@@ -65,6 +74,7 @@ static void sm90_forward(const sti_attention_plan *p, const sti_attention_call *
 
 static void sm90_backward(const sti_attention_plan *p, const sti_attention_call *c)
 {
+    if (narrow(p) && sti_attention_short_backward(p->ctx, &p->shape, p->dtype, c)) return;
     const sti_attention_array *const arrays[] = { &c->dout, &c->dq, &c->dk, &c->dv };
     bool aligned = sti_attention_sm90_backward_fits(&p->shape, p->dtype) && sti_attention_sm90_aligned(c);
     for (size_t i = 0; i < STI_COUNT(arrays); i++) {
@@ -85,10 +95,7 @@ strata_status sti_attention_device_kernel(const sti_attention_plan *p, const sti
     if (most)
         return sti_fail(STRATA_E_UNSUPPORTED, "attention: d_qk %lld is above %lld, the most that fits this device",
                         (long long)p->shape.d_qk, (long long)most);
-    /* One tile, most of which would be zeros: attention_short_cuda.cu, where it fits, does only what there is. */
-    const bool small = p->q_time <= 64 && p->k_time <= 64 && p->shape.d_qk <= 64 && p->shape.d_v <= 64 &&
-                       p->shape.d_qk + p->shape.d_v < 128;
-    *out = !small && sti_attention_sm90_fits(p->ctx, &p->shape, p->dtype) ? &sm90 : &cuda;
+    *out = sti_attention_sm90_fits(p->ctx, &p->shape, p->dtype) ? &sm90 : &cuda;
     return STRATA_OK;
 }
 
